@@ -1,0 +1,998 @@
+//! Commands: every kind with its body. A kind's name is its handler's name and its `cmd` in
+//! scripts. Field order is byte order; defaults are what a script may leave out.
+
+use super::units::{
+    AccountId, Amount, AssetId, ClientOrderId, InstrumentId, OrderId, ParticipantId, PaymentId,
+    Price, Quantity, Timestamp, TransferId,
+};
+use super::wire::{Bool, Field, Text16, WireStruct, Zero, wire_enum, wire_flags, wire_struct};
+
+wire_enum! {
+    /// What an asset is.
+    pub enum AssetKind : u8 {
+        /// Money.
+        Cash = 0 "cash",
+        /// A security.
+        Security = 1 "security",
+    }
+}
+
+wire_enum! {
+    /// A payment's class: urgent before high before normal.
+    pub enum Priority : u8 {
+        /// First, and may use every reservation.
+        Urgent = 0 "urgent",
+        /// Second.
+        High = 1 "high",
+        /// The rest; may overtake each other.
+        Normal = 2 "normal",
+    }
+}
+
+wire_enum! {
+    /// Which class a reservation is for.
+    pub enum ReservationClass : u8 {
+        /// Urgent payments.
+        Urgent = 0 "urgent",
+        /// High payments.
+        High = 1 "high",
+    }
+}
+
+wire_enum! {
+    /// Where a moved payment goes within its class.
+    pub enum Position : u8 {
+        /// Before all others.
+        Front = 0 "front",
+        /// Behind all others.
+        Back = 1 "back",
+    }
+}
+
+wire_enum! {
+    /// Liquidity-saving algorithms that can be run by command.
+    pub enum Algorithm : u8 {
+        /// Gridlock resolution (Bech-Soramaki).
+        Grp = 0 "grp",
+        /// Pairs of accounts.
+        Bilateral = 1 "bilateral",
+        /// All or nothing, then GRP, then pairs (T2 algorithm 3).
+        Multiple = 2 "multiple",
+        /// Greedy bypass with re-add.
+        Greedy = 3 "greedy",
+    }
+}
+
+wire_enum! {
+    /// A switch in a command that may leave it as it is.
+    pub enum Switch : u8 {
+        /// Off.
+        Off = 0 "false",
+        /// On.
+        On = 1 "true",
+        /// As it is.
+        Keep = 255 "keep",
+    }
+}
+
+wire_enum! {
+    /// What a participant may do.
+    pub enum ParticipantState : u8 {
+        /// Everything.
+        Active = 0 "active",
+        /// Receive only.
+        DebitBlocked = 1 "debit_blocked",
+        /// Send only.
+        CreditBlocked = 2 "credit_blocked",
+        /// Nothing.
+        Blocked = 3 "blocked",
+        /// Nothing, and what is queued freezes.
+        Excluded = 4 "excluded",
+    }
+}
+
+wire_enum! {
+    /// Phases of the business day.
+    pub enum DayPhase : u8 {
+        /// Nothing moves but accounts for instant payments.
+        Closed = 0 "closed",
+        /// Start of day: counters reset, idempotency windows roll.
+        Sod = 1 "sod",
+        /// Liquidity is brought in.
+        Liquidity = 2 "liquidity",
+        /// Payments of all kinds.
+        Open = 3 "open",
+        /// Customer payments have ended.
+        Cut1 = 4 "cut1",
+        /// Interbank payments have ended.
+        Cut2 = 5 "cut2",
+        /// What is queued is rejected, intraday credit is repaid.
+        Eod1 = 6 "eod1",
+        /// End-of-day work.
+        Eod2 = 7 "eod2",
+        /// Reconciliation.
+        Recon = 8 "recon",
+    }
+}
+
+wire_enum! {
+    /// Phases of an instrument.
+    pub enum InstrumentPhase : u8 {
+        /// No orders.
+        Closed = 0 "closed",
+        /// Orders accumulate.
+        PreOpen = 1 "pre_open",
+        /// Call auction.
+        Auction = 2 "auction",
+        /// Continuous trading.
+        Continuous = 3 "continuous",
+        /// Cancels only.
+        Halted = 4 "halted",
+    }
+}
+
+wire_enum! {
+    /// Side of an order (FIX 54).
+    pub enum Side : u8 {
+        /// Buy base for quote.
+        Buy = 0 "buy",
+        /// Sell base for quote.
+        Sell = 1 "sell",
+    }
+}
+
+impl Side {
+    /// The other one.
+    #[must_use]
+    pub const fn opposite(self) -> Side {
+        match self {
+            Side::Buy => Side::Sell,
+            Side::Sell => Side::Buy,
+        }
+    }
+}
+
+wire_enum! {
+    /// Sides a mass cancel covers.
+    pub enum SideFilter : u8 {
+        /// Buys.
+        Buy = 0 "buy",
+        /// Sells.
+        Sell = 1 "sell",
+        /// Both.
+        Both = 255 "both",
+    }
+}
+
+wire_enum! {
+    /// Order types (FIX 40).
+    pub enum OrderType : u8 {
+        /// At its price or better.
+        Limit = 0 "limit",
+        /// At once, at any price up to its protection.
+        Market = 1 "market",
+        /// Market once the stop price trades.
+        Stop = 2 "stop",
+        /// Limit once the stop price trades.
+        StopLimit = 3 "stop_limit",
+    }
+}
+
+wire_enum! {
+    /// Time in force (FIX 59).
+    pub enum TimeInForce : u8 {
+        /// Until the end of the day.
+        Day = 0 "day",
+        /// Good till cancelled.
+        Gtc = 1 "gtc",
+        /// Good till its expiry.
+        Gtd = 2 "gtd",
+        /// Immediate or cancel.
+        Ioc = 3 "ioc",
+        /// Fill or kill.
+        Fok = 4 "fok",
+        /// Opening auction only.
+        AtTheOpen = 5 "at_the_open",
+        /// Closing auction only.
+        AtTheClose = 6 "at_the_close",
+        /// Next auction only.
+        GoodForAuction = 7 "good_for_auction",
+    }
+}
+
+wire_enum! {
+    /// What happens when an order would trade with its own participant.
+    pub enum SelfTrade : u8 {
+        /// As the instrument says (in an order), or allowed (in an instrument).
+        Default = 0 "default",
+        /// The rest of the incoming order is cancelled.
+        CancelIncoming = 1 "cancel_incoming",
+        /// The resting order is cancelled.
+        CancelResting = 2 "cancel_resting",
+        /// Both are cancelled.
+        CancelBoth = 3 "cancel_both",
+        /// Both shrink by the smaller quantity.
+        Decrement = 4 "decrement",
+        /// They trade.
+        Allow = 5 "allow",
+    }
+}
+
+wire_flags! {
+    /// What an account may and may not do.
+    pub struct AccountFlags {
+        /// Debits stop where credits and credit line end.
+        DEBITS_MUST_NOT_EXCEED_CREDITS = 1 "debits_must_not_exceed_credits",
+        /// Credits stop where debits end.
+        CREDITS_MUST_NOT_EXCEED_DEBITS = 2 "credits_must_not_exceed_debits",
+        /// A settlement account: its payments queue when cover is short. Implies
+        /// `debits_must_not_exceed_credits`.
+        SETTLEMENT = 4 "settlement",
+    }
+}
+
+wire_flags! {
+    /// How a transfer moves.
+    pub struct TransferFlags {
+        /// Stands and falls with the next transfer of its batch.
+        LINKED = 1 "linked",
+        /// Reserve only.
+        PENDING = 2 "pending",
+        /// Post a pending transfer.
+        POST_PENDING = 4 "post_pending",
+        /// Void a pending transfer.
+        VOID_PENDING = 8 "void_pending",
+        /// Move at most what the debit account has.
+        BALANCING_DEBIT = 16 "balancing_debit",
+        /// Move at most what the credit account may take.
+        BALANCING_CREDIT = 32 "balancing_credit",
+        /// Close the debit account.
+        CLOSING_DEBIT = 64 "closing_debit",
+        /// Close the credit account.
+        CLOSING_CREDIT = 128 "closing_credit",
+    }
+}
+
+wire_struct! {
+    /// Names an asset.
+    pub struct CreateAsset {
+        /// Its number.
+        asset: AssetId,
+        /// Decimal places of the minor unit, for people; the engine counts minor units.
+        scale: u8,
+        /// Cash or security.
+        kind: AssetKind = 0,
+        /// Reserved.
+        _reserved: [Zero; 10],
+        /// Its code (ISO 4217, ISIN).
+        code: Text16,
+    }
+}
+
+wire_struct! {
+    /// Names a participant.
+    pub struct CreateParticipant {
+        /// Its number.
+        participant: ParticipantId,
+        /// Reserved.
+        _reserved: [Zero; 12],
+        /// Its code (BIC, LEI prefix).
+        code: Text16,
+    }
+}
+
+wire_struct! {
+    /// Opens an account of one participant in one asset.
+    pub struct CreateAccount {
+        /// Its number, not 0.
+        account: AccountId,
+        /// Its owner.
+        participant: ParticipantId,
+        /// What it holds.
+        asset: AssetId,
+        /// How far below zero it may go, minor units.
+        credit_line: Amount = 0,
+        /// What it may do.
+        flags: AccountFlags = 0,
+        /// Reserved.
+        _reserved: [Zero; 14],
+    }
+}
+
+wire_struct! {
+    /// Moves money between two accounts of one asset. Idempotent by id.
+    pub struct Transfer {
+        /// The transfer's id.
+        id: TransferId,
+        /// Pays. May be left out to post or void.
+        debit_account: AccountId = 0,
+        /// Receives. May be left out to post or void.
+        credit_account: AccountId = 0,
+        /// Minor units. To post, 2^128-1 (or nothing said) posts all; to void, 0 or the whole.
+        amount: Amount = u128::MAX,
+        /// The pending transfer to post or void.
+        pending_id: TransferId = 0,
+        /// Opaque to the engine.
+        user_data_128: u128 = 0,
+        /// Opaque to the engine.
+        user_data_64: u64 = 0,
+        /// Opaque to the engine.
+        user_data_32: u32 = 0,
+        /// A pending transfer's life in seconds, 0 for ever.
+        timeout_s: u32 = 0,
+        /// The asset it means to move, 0 to leave it to the accounts.
+        asset: AssetId = 0,
+        /// Opaque to the engine.
+        code: u16 = 0,
+        /// How it moves.
+        flags: TransferFlags = 0,
+        /// Reserved.
+        _reserved: [Zero; 8],
+    }
+}
+
+wire_struct! {
+    /// Head of a batch of transfers: `count` transfers follow.
+    pub struct Transfers {
+        /// Number of transfers, 1 to 8,190.
+        count: u32,
+        /// Reserved.
+        _reserved: [Zero; 12],
+    }
+}
+
+wire_struct! {
+    /// Holds money for later captures.
+    pub struct Authorise {
+        /// The authorisation's id.
+        id: TransferId,
+        /// Pays.
+        debit_account: AccountId,
+        /// Receives.
+        credit_account: AccountId,
+        /// Minor units to hold.
+        amount: Amount,
+        /// When it lapses, 0 for never.
+        expires_at: Timestamp = 0,
+        /// Reserved.
+        _reserved: [Zero; 8],
+    }
+}
+
+wire_struct! {
+    /// A later step of an authorisation: increment, capture, void or refund.
+    pub struct AuthorisationStep {
+        /// The step's own id; where no `authorisation` is named, the authorisation's.
+        id: TransferId,
+        /// The authorisation.
+        authorisation: TransferId = 0,
+        /// Minor units. To void, 2^128-1 (or nothing said) voids all that is held.
+        amount: Amount = u128::MAX,
+        /// Pays, where the step names it; must agree with the authorisation.
+        debit_account: AccountId = 0,
+        /// Receives, where the step names it; must agree with the authorisation.
+        credit_account: AccountId = 0,
+        /// The last capture: what is left is released.
+        is_final as "final": Bool = 0,
+        /// Reserved.
+        _reserved: [Zero; 15],
+    }
+}
+
+wire_struct! {
+    /// A payment that settles at once or waits in its debtor's queue.
+    pub struct SubmitPayment {
+        /// UETR.
+        id: PaymentId,
+        /// Pays.
+        debtor_account: AccountId,
+        /// Receives.
+        creditor_account: AccountId,
+        /// Minor units, not 0.
+        amount: Amount,
+        /// The payment this one returns, 0 for none.
+        return_of: PaymentId = 0,
+        /// Not before, 0 for at once.
+        earliest_at: Timestamp = 0,
+        /// Not after, 0 for end of day.
+        latest_at: Timestamp = 0,
+        /// Its class.
+        priority: Priority = 2,
+        /// Reserved.
+        _reserved: [Zero; 15],
+    }
+}
+
+wire_struct! {
+    /// Names one payment: cancel, hold, release.
+    pub struct PaymentRef {
+        /// UETR.
+        id: PaymentId,
+    }
+}
+
+wire_struct! {
+    /// Gives a queued payment another class.
+    pub struct SetPaymentPriority {
+        /// UETR.
+        id: PaymentId,
+        /// Its new class.
+        priority: Priority,
+        /// Reserved.
+        _reserved: [Zero; 15],
+    }
+}
+
+wire_struct! {
+    /// Moves a queued payment within its class.
+    pub struct MovePayment {
+        /// UETR.
+        id: PaymentId,
+        /// Where to.
+        position: Position,
+        /// Reserved.
+        _reserved: [Zero; 15],
+    }
+}
+
+wire_struct! {
+    /// Head of a group that settles at once or waits: `count` legs follow.
+    pub struct SubmitGroup {
+        /// The group's id.
+        id: PaymentId,
+        /// Not after, 0 for end of day.
+        latest_at: Timestamp = 0,
+        /// Number of legs.
+        count: u32,
+        /// Its class.
+        priority: Priority = 2,
+        /// Reserved.
+        _reserved: [Zero; 3],
+    }
+}
+
+wire_struct! {
+    /// One leg of a group.
+    pub struct Leg {
+        /// Pays.
+        debit_account: AccountId,
+        /// Receives.
+        credit_account: AccountId,
+        /// Minor units.
+        amount: Amount,
+    }
+}
+
+wire_struct! {
+    /// Sets how far an account may go below zero.
+    pub struct SetCreditLine {
+        /// The account.
+        account: AccountId,
+        /// Reserved.
+        _reserved: [Zero; 8],
+        /// Minor units.
+        amount: Amount,
+    }
+}
+
+wire_struct! {
+    /// Reserves liquidity for a class.
+    pub struct SetReservation {
+        /// The account.
+        account: AccountId,
+        /// For which class.
+        class: ReservationClass,
+        /// Reserved.
+        _reserved: [Zero; 7],
+        /// Minor units.
+        amount: Amount,
+    }
+}
+
+wire_struct! {
+    /// Bounds what normal payments of one account may net send to another.
+    pub struct SetBilateralLimit {
+        /// The account that limits itself.
+        account: AccountId,
+        /// Toward this one.
+        counterparty: AccountId,
+        /// Minor units; 2^128-1 (`null` in scripts) removes the limit.
+        amount: Amount,
+    }
+}
+
+wire_struct! {
+    /// Bounds what normal payments may net send to all without a bilateral limit.
+    pub struct SetMultilateralLimit {
+        /// The account that limits itself.
+        account: AccountId,
+        /// Reserved.
+        _reserved: [Zero; 8],
+        /// Minor units; 2^128-1 (`null` in scripts) removes the limit.
+        amount: Amount,
+    }
+}
+
+wire_struct! {
+    /// Switches the parts of liquidity saving.
+    pub struct SetLiquiditySaving {
+        /// Offset at entry.
+        entry_offset: Switch = 255,
+        /// Normal payments may overtake queued normal ones.
+        bypass: Switch = 255,
+        /// Resolution without being asked.
+        automatic: Switch = 255,
+        /// Reserved.
+        _reserved: [Zero; 9],
+        /// Payments looked at per release step, 0 to leave it.
+        scan_bound: u32 = 0,
+    }
+}
+
+wire_struct! {
+    /// Runs one algorithm now.
+    pub struct RunLiquiditySaving {
+        /// Which.
+        algorithm: Algorithm,
+        /// Reserved.
+        _reserved: [Zero; 15],
+    }
+}
+
+wire_struct! {
+    /// Head of a settlement batch found outside: `count` payment ids follow.
+    pub struct ProposeBatch {
+        /// The sequence of the state it was computed on, 0 where it does not say.
+        based_on_seq: u64 = 0,
+        /// Number of payments.
+        count: u32,
+        /// Reserved.
+        _reserved: [Zero; 4],
+    }
+}
+
+wire_struct! {
+    /// Sets what a participant may do.
+    pub struct SetParticipantState {
+        /// The participant.
+        participant: ParticipantId,
+        /// Its new state.
+        state: ParticipantState,
+        /// Reserved.
+        _reserved: [Zero; 11],
+    }
+}
+
+wire_struct! {
+    /// Moves the business day on.
+    pub struct SetPhase {
+        /// The new phase.
+        phase: DayPhase,
+        /// Reserved.
+        _reserved: [Zero; 15],
+    }
+}
+
+wire_struct! {
+    /// Lists an instrument.
+    pub struct CreateInstrument {
+        /// Its number.
+        instrument: InstrumentId,
+        /// What is traded.
+        base_asset: AssetId,
+        /// What it is paid in.
+        quote_asset: AssetId,
+        /// Basis points of notional the resting side pays; negative is a rebate.
+        maker_fee_bps: i32 = 0,
+        /// Basis points of notional the incoming side pays.
+        taker_fee_bps: i32 = 0,
+        /// What happens when a participant meets itself.
+        self_trade: SelfTrade = 0,
+        /// Reserved.
+        _reserved: [Zero; 3],
+        /// Base minor units per lot, not 0.
+        lot_size: u64,
+        /// Quote minor units per lot per tick, not 0.
+        tick_value: u64,
+        /// Lowest price, ticks.
+        min_price: Price = 1,
+        /// Highest price, ticks.
+        max_price: Price = i64::MAX,
+        /// Largest quantity of one order, lots.
+        max_quantity: Quantity = u64::MAX,
+        /// Where fees go; needed where a fee is not 0.
+        fee_account: AccountId = 0,
+        /// Reserved.
+        _reserved_end: [Zero; 8],
+    }
+}
+
+wire_struct! {
+    /// Moves an instrument to another phase.
+    pub struct SetInstrumentPhase {
+        /// The instrument.
+        instrument: InstrumentId,
+        /// Its new phase.
+        phase: InstrumentPhase,
+        /// Reserved.
+        _reserved: [Zero; 11],
+    }
+}
+
+wire_struct! {
+    /// A new order (FIX NewOrderSingle).
+    pub struct PlaceOrder {
+        /// Whose it is.
+        participant: ParticipantId,
+        /// What it trades.
+        instrument: InstrumentId,
+        /// Its id at the participant, not 0.
+        client_order_id: ClientOrderId,
+        /// Limit price in ticks; 0 for an order without one.
+        price: Price = 0,
+        /// Lots.
+        quantity: Quantity,
+        /// Trigger price in ticks, 0 for none.
+        stop_price: Price = 0,
+        /// Lots shown, 0 for all.
+        display_quantity: Quantity = 0,
+        /// When it lapses (gtd).
+        expires_at: Timestamp = 0,
+        /// The price a market order never crosses, ticks; 0 for the instrument's.
+        protection: Price = 0,
+        /// Buy or sell.
+        side: Side,
+        /// Limit, market, stop, stop-limit.
+        order_type as "type": OrderType = 0,
+        /// How long it lives.
+        time_in_force: TimeInForce = 1,
+        /// Refused where it would trade at once.
+        post_only: Bool = 0,
+        /// What happens when it meets its own participant.
+        self_trade: SelfTrade = 0,
+        /// Reserved.
+        _reserved: [Zero; 11],
+    }
+}
+
+wire_struct! {
+    /// Takes an order out of the book, by either id.
+    pub struct CancelOrder {
+        /// Whose it is.
+        participant: ParticipantId,
+        /// Reserved.
+        _reserved: [Zero; 4],
+        /// Its id at the participant, or 0.
+        client_order_id: ClientOrderId = 0,
+        /// Its id at the engine, or 0.
+        order_id: OrderId = 0,
+        /// Reserved.
+        _reserved_end: [Zero; 8],
+    }
+}
+
+wire_struct! {
+    /// Changes an order (FIX OrderCancelReplaceRequest), by either id.
+    pub struct ReplaceOrder {
+        /// Whose it is.
+        participant: ParticipantId,
+        /// Reserved.
+        _reserved: [Zero; 4],
+        /// Its id at the participant, or 0.
+        client_order_id: ClientOrderId = 0,
+        /// Its id at the engine, or 0.
+        order_id: OrderId = 0,
+        /// New limit price in ticks; `i64::MIN` leaves it.
+        price: Price = i64::MIN,
+        /// New total quantity in lots, what is filled included; 0 leaves it.
+        quantity: Quantity = 0,
+        /// Its id from now on, 0 leaves it.
+        new_client_order_id: ClientOrderId = 0,
+    }
+}
+
+wire_struct! {
+    /// Takes all orders of a participant out of the book.
+    pub struct MassCancel {
+        /// Whose.
+        participant: ParticipantId,
+        /// Of which instrument; `u32::MAX` for all.
+        instrument: InstrumentId = u32::MAX,
+        /// Of which side.
+        side: SideFilter = 255,
+        /// Reserved.
+        _reserved: [Zero; 7],
+    }
+}
+
+wire_struct! {
+    /// Names one instrument: uncross.
+    pub struct InstrumentRef {
+        /// The instrument.
+        instrument: InstrumentId,
+        /// Reserved.
+        _reserved: [Zero; 12],
+    }
+}
+
+wire_struct! {
+    /// Names one account: query_account, query_queue.
+    pub struct AccountRef {
+        /// The account.
+        account: AccountId,
+        /// Reserved.
+        _reserved: [Zero; 8],
+    }
+}
+
+wire_struct! {
+    /// Asks for an order, by either id.
+    pub struct QueryOrder {
+        /// Whose it is, where the participant's id is used.
+        participant: ParticipantId = 0,
+        /// Reserved.
+        _reserved: [Zero; 4],
+        /// Its id at the participant, or 0.
+        client_order_id: ClientOrderId = 0,
+        /// Its id at the engine, or 0.
+        order_id: OrderId = 0,
+        /// Reserved.
+        _reserved_end: [Zero; 8],
+    }
+}
+
+wire_struct! {
+    /// Asks for a book.
+    pub struct QueryBook {
+        /// The instrument.
+        instrument: InstrumentId,
+        /// Price levels of each side, 1 to 1,000.
+        depth: u32 = 10,
+        /// Reserved.
+        _reserved: [Zero; 8],
+    }
+}
+
+wire_struct! {
+    /// Carries nothing: tick, query_digest.
+    pub struct Empty {
+        /// Reserved.
+        _reserved: [Zero; 16],
+    }
+}
+
+/// What follows the body of a kind that carries a list.
+#[derive(Clone, Copy, Debug)]
+pub struct Items {
+    /// Name of the list in scripts.
+    pub name: &'static str,
+    /// Fields of one item.
+    pub fields: &'static [Field],
+    /// Bytes of one item.
+    pub size: usize,
+}
+
+/// Most items a command may carry: with its head, 8,190 transfers make one frame below 1 MiB.
+pub const ITEMS_MAX: usize = 8_190;
+
+wire_struct! {
+    /// One payment of a proposed batch.
+    pub struct BatchItem {
+        /// UETR.
+        id: PaymentId,
+    }
+}
+
+macro_rules! commands {
+    ($( $(#[doc = $doc:literal])* $variant:ident = $code:literal $text:literal, $body:ident $(, $list:literal of $item:ident)? ; )*) => {
+        wire_enum! {
+            /// Every kind of command. Codes from 1,024 on are queries: answered in order, never
+            /// journaled, without a sequence of their own.
+            pub enum CommandKind : u16 {
+                $( $(#[doc = $doc])* $variant = $code $text, )*
+            }
+        }
+
+        /// A validated command: its kind and its body where it lies.
+        #[derive(Clone, Copy, Debug, PartialEq)]
+        pub enum Command<'a> {
+            $( $(#[doc = $doc])* $variant(&'a $body $(, &'a [$item])?), )*
+        }
+
+        impl CommandKind {
+            /// Fields of its body.
+            pub const fn fields(self) -> &'static [Field] {
+                match self { $(CommandKind::$variant => <$body as WireStruct>::FIELDS,)* }
+            }
+
+            /// Bytes of its body, its list not counted.
+            pub const fn body_size(self) -> usize {
+                match self { $(CommandKind::$variant => size_of::<$body>(),)* }
+            }
+
+            /// The list it carries, if any.
+            pub const fn items(self) -> Option<Items> {
+                match self { $(CommandKind::$variant => commands!(@items $($list of $item)?),)* }
+            }
+
+            /// The name of its body in the source.
+            pub const fn body_name(self) -> &'static str {
+                match self { $(CommandKind::$variant => stringify!($body),)* }
+            }
+        }
+
+        impl<'a> Command<'a> {
+            /// Validates `body` (a whole body, its list included) as one of `kind`.
+            #[inline]
+            pub fn decode(kind: CommandKind, body: &'a [u8]) -> Result<Command<'a>, BodyError> {
+                Ok(match kind {
+                    $(CommandKind::$variant => commands!(@decode $variant, body, $body $(, $item)?),)*
+                })
+            }
+        }
+    };
+    (@items) => { None };
+    (@items $list:literal of $item:ident) => {
+        Some(Items { name: $list, fields: <$item as WireStruct>::FIELDS, size: size_of::<$item>() })
+    };
+    (@decode $variant:ident, $bytes:ident, $body:ident) => {
+        Command::$variant(body_of::<$body>($bytes)?)
+    };
+    (@decode $variant:ident, $bytes:ident, $body:ident, $item:ident) => {{
+        let (head, items) = list_of::<$body, $item>($bytes)?;
+        if head.count as usize != items.len() {
+            return Err(BodyError::WrongCount);
+        }
+        Command::$variant(head, items)
+    }};
+}
+
+/// Why a body is not what its kind says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyError {
+    /// Wrong length for its kind.
+    WrongLength,
+    /// A coded byte has no meaning, or a reserved byte is not zero.
+    InvalidValue,
+    /// The list is not as long as its head says.
+    WrongCount,
+    /// The body does not lie at a multiple of 16 bytes.
+    Misaligned,
+}
+
+impl std::fmt::Display for BodyError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            BodyError::WrongLength => "body has the wrong length for its kind",
+            BodyError::InvalidValue => {
+                "a coded field has no such value, or a reserved byte is not zero"
+            }
+            BodyError::WrongCount => "the list is not as long as its count says",
+            BodyError::Misaligned => "body is not aligned to 16 bytes",
+        })
+    }
+}
+
+impl std::error::Error for BodyError {}
+
+fn body_error<Src, Dst: ?Sized + zerocopy::TryFromBytes>(
+    error: zerocopy::TryCastError<Src, Dst>,
+) -> BodyError {
+    match error {
+        zerocopy::ConvertError::Alignment(_) => BodyError::Misaligned,
+        zerocopy::ConvertError::Size(_) => BodyError::WrongLength,
+        zerocopy::ConvertError::Validity(_) => BodyError::InvalidValue,
+    }
+}
+
+#[inline]
+fn body_of<T>(bytes: &[u8]) -> Result<&T, BodyError>
+where
+    T: zerocopy::TryFromBytes + zerocopy::KnownLayout + zerocopy::Immutable,
+{
+    T::try_ref_from_bytes(bytes).map_err(body_error)
+}
+
+#[inline]
+fn list_of<H, T>(bytes: &[u8]) -> Result<(&H, &[T]), BodyError>
+where
+    H: zerocopy::TryFromBytes + zerocopy::KnownLayout + zerocopy::Immutable,
+    T: zerocopy::TryFromBytes + zerocopy::KnownLayout + zerocopy::Immutable,
+{
+    let (head, rest) = H::try_ref_from_prefix(bytes).map_err(body_error)?;
+    let items = <[T] as zerocopy::TryFromBytes>::try_ref_from_bytes(rest).map_err(body_error)?;
+    Ok((head, items))
+}
+
+commands! {
+    /// Names an asset.
+    CreateAsset = 1 "create_asset", CreateAsset;
+    /// Names a participant.
+    CreateParticipant = 2 "create_participant", CreateParticipant;
+    /// Opens an account.
+    CreateAccount = 3 "create_account", CreateAccount;
+    /// Moves money.
+    Transfer = 4 "transfer", Transfer;
+    /// Moves money many times in one command.
+    Transfers = 5 "transfers", Transfers, "transfers" of Transfer;
+    /// Holds money for captures.
+    Authorise = 6 "authorise", Authorise;
+    /// Raises an authorisation.
+    Increment = 7 "increment", AuthorisationStep;
+    /// Takes part of what is held.
+    Capture = 8 "capture", AuthorisationStep;
+    /// Releases part or all of what is held.
+    Void = 9 "void", AuthorisationStep;
+    /// Gives back part or all of what was captured.
+    Refund = 10 "refund", AuthorisationStep;
+    /// Settles or queues a payment.
+    SubmitPayment = 11 "submit_payment", SubmitPayment;
+    /// Takes a payment out of its queue.
+    CancelPayment = 12 "cancel_payment", PaymentRef;
+    /// Keeps a queued payment from settling.
+    HoldPayment = 13 "hold_payment", PaymentRef;
+    /// Lets a held payment settle.
+    ReleasePayment = 14 "release_payment", PaymentRef;
+    /// Gives a queued payment another class.
+    SetPaymentPriority = 15 "set_payment_priority", SetPaymentPriority;
+    /// Moves a queued payment within its class.
+    MovePayment = 16 "move_payment", MovePayment;
+    /// Settles or queues a group of legs.
+    SubmitGroup = 17 "submit_group", SubmitGroup, "legs" of Leg;
+    /// Sets a credit line.
+    SetCreditLine = 18 "set_credit_line", SetCreditLine;
+    /// Reserves liquidity.
+    SetReservation = 19 "set_reservation", SetReservation;
+    /// Limits net payments toward one account.
+    SetBilateralLimit = 20 "set_bilateral_limit", SetBilateralLimit;
+    /// Limits net payments toward all others.
+    SetMultilateralLimit = 21 "set_multilateral_limit", SetMultilateralLimit;
+    /// Switches liquidity saving.
+    SetLiquiditySaving = 22 "set_liquidity_saving", SetLiquiditySaving;
+    /// Runs one liquidity-saving algorithm.
+    RunLiquiditySaving = 23 "run_liquidity_saving", RunLiquiditySaving;
+    /// Settles a batch found outside, if it is feasible.
+    ProposeBatch = 24 "propose_batch", ProposeBatch, "payments" of BatchItem;
+    /// Sets what a participant may do.
+    SetParticipantState = 25 "set_participant_state", SetParticipantState;
+    /// Moves the business day on.
+    SetPhase = 26 "set_phase", SetPhase;
+    /// Lists an instrument.
+    CreateInstrument = 27 "create_instrument", CreateInstrument;
+    /// Moves an instrument to another phase.
+    SetInstrumentPhase = 28 "set_instrument_phase", SetInstrumentPhase;
+    /// Enters an order.
+    PlaceOrder = 29 "place_order", PlaceOrder;
+    /// Cancels an order.
+    CancelOrder = 30 "cancel_order", CancelOrder;
+    /// Changes an order.
+    ReplaceOrder = 31 "replace_order", ReplaceOrder;
+    /// Cancels many orders.
+    MassCancel = 32 "mass_cancel", MassCancel;
+    /// Uncrosses an auction.
+    Uncross = 33 "uncross", InstrumentRef;
+    /// Lets time pass.
+    Tick = 34 "tick", Empty;
+    /// Asks for an account.
+    QueryAccount = 1024 "query_account", AccountRef;
+    /// Asks for a payment.
+    QueryPayment = 1025 "query_payment", PaymentRef;
+    /// Asks for an order.
+    QueryOrder = 1026 "query_order", QueryOrder;
+    /// Asks for a book.
+    QueryBook = 1027 "query_book", QueryBook;
+    /// Asks for an account's queue.
+    QueryQueue = 1028 "query_queue", AccountRef;
+    /// Asks for the digest of the whole state.
+    QueryDigest = 1029 "query_digest", Empty;
+}
+
+impl CommandKind {
+    /// Codes from here on are queries.
+    pub const FIRST_QUERY: u16 = 1024;
+
+    /// Whether it asks and changes nothing: queries are not journaled.
+    pub const fn is_query(self) -> bool {
+        self as u16 >= Self::FIRST_QUERY
+    }
+}

@@ -1,0 +1,571 @@
+//! Events: what the engine answers, one body per kind. Field order is byte order; a field that
+//! holds its default is left out of the JSON line.
+
+use super::command::{
+    Algorithm, CommandKind, DayPhase, InstrumentPhase, OrderType, ParticipantState, Priority, Side,
+    TimeInForce,
+};
+use super::reason::{CancelReason, Reason};
+use super::units::{
+    AccountId, Amount, ClientOrderId, InstrumentId, OrderId, ParticipantId, PaymentId, Price,
+    Quantity, Timestamp, TransferId,
+};
+use super::wire::{Field, WireStruct, Zero, wire_enum, wire_struct};
+
+wire_enum! {
+    /// What made a payment settle.
+    pub enum SettledBy : u8 {
+        /// Nothing did.
+        None = 0 "none",
+        /// Covered at entry.
+        Entry = 1 "entry",
+        /// Offset at entry.
+        Offset = 2 "offset",
+        /// Released from the queue.
+        Release = 3 "release",
+        /// Gridlock resolution.
+        Grp = 4 "grp",
+        /// Bilateral offset.
+        Bilateral = 5 "bilateral",
+        /// Greedy bypass.
+        Greedy = 6 "greedy",
+        /// A batch found outside.
+        Batch = 7 "batch",
+        /// All or nothing over every queue.
+        Multiple = 8 "multiple",
+    }
+}
+
+wire_enum! {
+    /// Where a payment is in its life.
+    pub enum PaymentState : u8 {
+        /// In its debtor's queue.
+        Queued = 0 "queued",
+        /// Final.
+        Settled = 1 "settled",
+        /// Its time lies ahead.
+        Warehoused = 2 "warehoused",
+        /// Taken back by its sender.
+        Cancelled = 3 "cancelled",
+        /// Refused, or out of time.
+        Rejected = 4 "rejected",
+    }
+}
+
+wire_enum! {
+    /// Where an order is in its life.
+    pub enum OrderState : u8 {
+        /// In the book.
+        Resting = 0 "resting",
+        /// Filled whole.
+        Filled = 1 "filled",
+        /// Gone.
+        Cancelled = 2 "cancelled",
+    }
+}
+
+wire_enum! {
+    /// Where an authorisation is in its life.
+    pub enum AuthorisationState : u8 {
+        /// Nothing there.
+        None = 0 "none",
+        /// May be captured.
+        Open = 1 "open",
+        /// Captured for the last time.
+        Closed = 2 "closed",
+        /// Voided whole.
+        Voided = 3 "voided",
+        /// Lapsed.
+        Expired = 4 "expired",
+    }
+}
+
+wire_struct! {
+    /// An administrative command is done.
+    pub struct Ok {
+        /// Which.
+        cmd: CommandKind,
+        /// Reserved.
+        _reserved: [Zero; 14],
+    }
+}
+
+wire_struct! {
+    /// A command was refused and changed nothing.
+    pub struct Rejected {
+        /// Which.
+        cmd: CommandKind,
+        /// Why.
+        reason: Reason,
+        /// Reserved.
+        _reserved: [Zero; 12],
+        /// The id the command carried.
+        id: u128,
+    }
+}
+
+wire_struct! {
+    /// What became of one transfer.
+    pub struct TransferDone {
+        /// The transfer.
+        id: TransferId,
+        /// What moved, minor units.
+        amount: Amount,
+        /// `created`, or why not.
+        status: Reason,
+        /// Reserved.
+        _reserved: [Zero; 14],
+    }
+}
+
+wire_struct! {
+    /// An authorisation after a step.
+    pub struct Authorisation {
+        /// The authorisation.
+        id: TransferId,
+        /// Still held, minor units.
+        held: Amount,
+        /// Captured so far.
+        captured: Amount,
+        /// Refunded so far.
+        refunded: Amount,
+        /// Where it is in its life.
+        state: AuthorisationState,
+        /// Reserved.
+        _reserved: [Zero; 15],
+    }
+}
+
+wire_struct! {
+    /// A payment moved on in its life.
+    pub struct PaymentMoved {
+        /// UETR.
+        id: PaymentId,
+        /// Minor units.
+        amount: Amount,
+        /// Pays.
+        debtor_account: AccountId,
+        /// Receives.
+        creditor_account: AccountId,
+        /// Why it waits or was refused.
+        reason: Reason = 0,
+        /// What settled it.
+        by: SettledBy = 0,
+        /// Reserved.
+        _reserved: [Zero; 13],
+    }
+}
+
+wire_struct! {
+    /// A group moved on in its life.
+    pub struct GroupMoved {
+        /// The group.
+        id: PaymentId,
+        /// The account it waits for.
+        waiting_for: AccountId = 0,
+        /// Why it waits.
+        reason: Reason = 0,
+        /// Reserved.
+        _reserved: [Zero; 6],
+    }
+}
+
+wire_struct! {
+    /// A liquidity-saving run ended.
+    pub struct LiquiditySavingDone {
+        /// Which.
+        algorithm: Algorithm,
+        /// Reserved.
+        _reserved: [Zero; 7],
+        /// Payments settled.
+        settled: u64,
+        /// Minor units settled.
+        value: Amount,
+    }
+}
+
+wire_struct! {
+    /// An order was accepted; what it has not filled when its command ends rests.
+    pub struct OrderAccepted {
+        /// The engine's id.
+        order_id: OrderId,
+        /// The participant's id.
+        client_order_id: ClientOrderId,
+        /// Lots open when it was accepted.
+        leaves: Quantity,
+        /// Whose it is.
+        participant: ParticipantId,
+        /// What it trades.
+        instrument: InstrumentId,
+    }
+}
+
+wire_struct! {
+    /// A fill, settled delivery versus payment in the same command.
+    pub struct Trade {
+        /// The instrument.
+        instrument: InstrumentId,
+        /// Whose order rested.
+        maker_participant: ParticipantId,
+        /// Ticks: the resting order's price.
+        price: Price,
+        /// Lots.
+        quantity: Quantity,
+        /// The resting order.
+        maker_order_id: OrderId,
+        /// The incoming order.
+        taker_order_id: OrderId,
+        /// Whose order came in.
+        taker_participant: ParticipantId,
+        /// Side of the incoming order.
+        taker_side: Side,
+        /// Reserved.
+        _reserved: [Zero; 3],
+        /// What the resting side paid, quote minor units; below zero it received.
+        maker_fee: i128,
+        /// What the incoming side paid, quote minor units; below zero it received.
+        taker_fee: i128,
+    }
+}
+
+wire_struct! {
+    /// An order left without being filled whole.
+    pub struct OrderCancelled {
+        /// The engine's id.
+        order_id: OrderId,
+        /// The participant's id.
+        client_order_id: ClientOrderId,
+        /// Lots that will not fill.
+        cancelled_quantity: Quantity,
+        /// Whose it was.
+        participant: ParticipantId,
+        /// Why.
+        reason: CancelReason,
+        /// Reserved.
+        _reserved: [Zero; 3],
+    }
+}
+
+wire_struct! {
+    /// An order changed: replaced, or triggered.
+    pub struct OrderChanged {
+        /// The engine's id.
+        order_id: OrderId,
+        /// The participant's id from now on.
+        client_order_id: ClientOrderId,
+        /// Ticks.
+        price: Price,
+        /// Lots open.
+        leaves: Quantity,
+    }
+}
+
+wire_struct! {
+    /// An order was refused.
+    pub struct OrderRejected {
+        /// The participant's id.
+        client_order_id: ClientOrderId,
+        /// Whose.
+        participant: ParticipantId,
+        /// Why.
+        reason: Reason,
+        /// Reserved.
+        _reserved: [Zero; 2],
+    }
+}
+
+wire_struct! {
+    /// An instrument moved to another phase.
+    pub struct InstrumentPhaseChanged {
+        /// The instrument.
+        instrument: InstrumentId,
+        /// Its phase now.
+        phase: InstrumentPhase,
+        /// Reserved.
+        _reserved: [Zero; 11],
+    }
+}
+
+wire_struct! {
+    /// What an auction would do now.
+    pub struct Indicative {
+        /// The instrument.
+        instrument: InstrumentId,
+        /// Reserved.
+        _reserved: [Zero; 4],
+        /// Ticks.
+        price: Price,
+        /// Lots.
+        volume: Quantity,
+        /// Reserved.
+        _reserved_end: [Zero; 8],
+    }
+}
+
+wire_struct! {
+    /// An account as it stands.
+    pub struct Account {
+        /// Minor units reserved to leave.
+        debits_pending: Amount,
+        /// Minor units that left.
+        debits_posted: Amount,
+        /// Minor units reserved to come.
+        credits_pending: Amount,
+        /// Minor units that came.
+        credits_posted: Amount,
+        /// Held as cover of orders.
+        held: Amount,
+        /// How far below zero it may go.
+        credit_line: Amount,
+        /// credits_posted - debits_posted - debits_pending - held + credit_line, two's complement.
+        available: i128,
+        /// The account.
+        account: AccountId,
+        /// Its owner.
+        participant: ParticipantId,
+        /// Its owner's state.
+        participant_state: ParticipantState,
+        /// Reserved.
+        _reserved: [Zero; 3],
+    }
+}
+
+wire_struct! {
+    /// Head of a book: `bids`, then `asks` book levels follow, best first.
+    pub struct Book {
+        /// The instrument.
+        instrument: InstrumentId,
+        /// Its phase.
+        phase: InstrumentPhase,
+        /// Reserved.
+        _reserved: [Zero; 3],
+        /// Bid levels that follow.
+        bids: u32,
+        /// Ask levels that follow.
+        asks: u32,
+    }
+}
+
+wire_struct! {
+    /// One price level of a book.
+    pub struct BookLevel {
+        /// Ticks.
+        price: Price,
+        /// Lots.
+        quantity: Quantity,
+        /// Orders.
+        orders: u32,
+        /// Bids or asks.
+        side: Side,
+        /// Reserved.
+        _reserved: [Zero; 11],
+    }
+}
+
+wire_struct! {
+    /// A payment as it stands.
+    pub struct Payment {
+        /// UETR.
+        id: PaymentId,
+        /// Minor units.
+        amount: Amount,
+        /// Pays.
+        debtor_account: AccountId,
+        /// Receives.
+        creditor_account: AccountId,
+        /// Its class.
+        priority: Priority,
+        /// Where it is in its life.
+        state: PaymentState,
+        /// Why it waits or was refused.
+        reason: Reason = 0,
+        /// What settled it.
+        by: SettledBy = 0,
+        /// Reserved.
+        _reserved: [Zero; 11],
+        /// Minor units its debtor is short of for it, 0 where that is not what it waits for.
+        short_of: Amount = 0,
+        /// The payment it waits behind, 0 for none.
+        waits_behind: PaymentId = 0,
+    }
+}
+
+wire_struct! {
+    /// An order as it stands.
+    pub struct Order {
+        /// The engine's id.
+        order_id: OrderId,
+        /// The participant's id.
+        client_order_id: ClientOrderId,
+        /// Whose it is.
+        participant: ParticipantId,
+        /// What it trades.
+        instrument: InstrumentId,
+        /// Ticks.
+        price: Price,
+        /// Lots asked for.
+        quantity: Quantity,
+        /// Lots open.
+        leaves: Quantity,
+        /// Held for it: quote minor units of a buy, base minor units of a sell.
+        held: Amount,
+        /// Buy or sell.
+        side: Side,
+        /// Its type.
+        order_type as "type": OrderType,
+        /// How long it lives.
+        time_in_force: TimeInForce,
+        /// Where it is in its life.
+        state: OrderState,
+        /// Reserved.
+        _reserved: [Zero; 12],
+    }
+}
+
+wire_struct! {
+    /// Head of a queue: `count` payments follow in settlement order.
+    pub struct Queue {
+        /// The account.
+        account: AccountId,
+        /// Payments that follow.
+        count: u32,
+        /// Reserved.
+        _reserved: [Zero; 4],
+        /// Minor units of all that is queued.
+        value: Amount,
+        /// Payments queued, those that do not follow included.
+        queued: u64,
+        /// Reserved.
+        _reserved_end: [Zero; 8],
+    }
+}
+
+wire_struct! {
+    /// The digest of the whole state.
+    pub struct Digest {
+        /// BLAKE3 over the state in canonical order.
+        digest: [u8; 32],
+        /// Commands behind it.
+        at_sequence: u64,
+        /// The engine's now.
+        now: Timestamp,
+    }
+}
+
+wire_struct! {
+    /// The business day moved on.
+    pub struct PhaseChanged {
+        /// Its phase now.
+        phase: DayPhase,
+        /// Reserved.
+        _reserved: [Zero; 7],
+        /// Business days since the journal began.
+        day: u64,
+    }
+}
+
+macro_rules! events {
+    ($( $(#[doc = $doc:literal])* $variant:ident = $code:literal $text:literal, $body:ident ; )*) => {
+        wire_enum! {
+            /// Every kind of event.
+            pub enum EventKind : u16 {
+                $( $(#[doc = $doc])* $variant = $code $text, )*
+            }
+        }
+
+        impl EventKind {
+            /// Fields of its body.
+            pub const fn fields(self) -> &'static [Field] {
+                match self { $(EventKind::$variant => <$body as WireStruct>::FIELDS,)* }
+            }
+
+            /// Bytes of its body.
+            pub const fn body_size(self) -> usize {
+                match self { $(EventKind::$variant => size_of::<$body>(),)* }
+            }
+
+            /// The name of its body in the source.
+            pub const fn body_name(self) -> &'static str {
+                match self { $(EventKind::$variant => stringify!($body),)* }
+            }
+        }
+
+        /// An event with its body where it lies.
+        #[derive(Clone, Copy, Debug, PartialEq)]
+        pub enum Event<'a> {
+            $( $(#[doc = $doc])* $variant(&'a $body), )*
+        }
+
+        impl<'a> Event<'a> {
+            /// Validates `body` as one of `kind`.
+            pub fn decode(kind: EventKind, body: &'a [u8]) -> Option<Event<'a>> {
+                Some(match kind {
+                    $(EventKind::$variant => Event::$variant(
+                        zerocopy::TryFromBytes::try_ref_from_bytes(body).ok()?,
+                    ),)*
+                })
+            }
+        }
+    };
+}
+
+events! {
+    /// An administrative command is done.
+    Ok = 1 "ok", Ok;
+    /// A command was refused.
+    Rejected = 2 "rejected", Rejected;
+    /// What became of one transfer.
+    Transfer = 3 "transfer", TransferDone;
+    /// An authorisation after a step.
+    Authorisation = 4 "authorisation", Authorisation;
+    /// A payment is final.
+    PaymentSettled = 5 "payment_settled", PaymentMoved;
+    /// A payment waits for money, a limit or its turn.
+    PaymentQueued = 6 "payment_queued", PaymentMoved;
+    /// A payment waits for its time.
+    PaymentWarehoused = 7 "payment_warehoused", PaymentMoved;
+    /// A payment was taken back.
+    PaymentCancelled = 8 "payment_cancelled", PaymentMoved;
+    /// A payment was refused, or ran out of time.
+    PaymentRejected = 9 "payment_rejected", PaymentMoved;
+    /// A group is final.
+    GroupSettled = 10 "group_settled", GroupMoved;
+    /// A group waits.
+    GroupPending = 11 "group_pending", GroupMoved;
+    /// A group ran out of time.
+    GroupExpired = 12 "group_expired", GroupMoved;
+    /// A liquidity-saving run ended.
+    LiquiditySavingDone = 13 "liquidity_saving_done", LiquiditySavingDone;
+    /// An order is in.
+    OrderAccepted = 14 "order_accepted", OrderAccepted;
+    /// A fill.
+    Trade = 15 "trade", Trade;
+    /// An order left.
+    OrderCancelled = 16 "order_cancelled", OrderCancelled;
+    /// An order changed.
+    OrderReplaced = 17 "order_replaced", OrderChanged;
+    /// A stop order woke.
+    OrderTriggered = 18 "order_triggered", OrderChanged;
+    /// An order was refused.
+    OrderRejected = 19 "order_rejected", OrderRejected;
+    /// An instrument changed phase.
+    InstrumentPhase = 20 "instrument_phase", InstrumentPhaseChanged;
+    /// What an auction would do.
+    Indicative = 21 "indicative", Indicative;
+    /// Answer to query_account.
+    Account = 22 "account", Account;
+    /// Answer to query_book.
+    Book = 23 "book", Book;
+    /// One level of a book; in JSON part of the line of its book.
+    BookLevel = 24 "book_level", BookLevel;
+    /// Answer to query_payment; after a queue, one line of it.
+    Payment = 25 "payment", Payment;
+    /// Answer to query_order.
+    Order = 26 "order", Order;
+    /// Answer to query_queue; its payments follow and in JSON are part of its line.
+    Queue = 27 "queue", Queue;
+    /// Answer to query_digest.
+    Digest = 28 "digest", Digest;
+    /// The business day moved on.
+    Phase = 29 "phase", PhaseChanged;
+}

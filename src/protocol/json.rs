@@ -1,0 +1,289 @@
+//! JSON lines out: events, and commands as scripts write them. Integers up to 2^53 are JSON
+//! numbers, beyond that decimal strings; a field that holds its default is left out.
+
+use super::command::{CommandKind, Items};
+use super::event::EventKind;
+use super::frame::{CommandRef, EventSlot};
+use super::script::is_removable;
+use super::wire::{Field, WireType};
+use std::fmt::Write as _;
+
+/// Prints events as lines. A book and a queue span several events and make one line.
+#[derive(Debug, Default)]
+pub struct EventPrinter {
+    open: Option<OpenLine>,
+}
+
+/// A line whose lists are still coming.
+#[derive(Debug)]
+struct OpenLine {
+    head: String,
+    lists: Vec<(&'static str, String)>,
+    left: u32,
+}
+
+impl EventPrinter {
+    /// Appends to `out` the line that `event` ends, if it ends one.
+    pub fn print(&mut self, out: &mut String, event: &EventSlot) {
+        let kind = event.kind();
+        if let Some(open) = &mut self.open
+            && matches!(kind, Some(EventKind::BookLevel | EventKind::Payment))
+        {
+            open.add(event.body());
+        } else {
+            self.open = Some(OpenLine::new(kind, event));
+        }
+        if let Some(line) = self.open.take_if(|line| line.left == 0) {
+            line.write(out);
+        }
+    }
+}
+
+impl OpenLine {
+    fn new(kind: Option<EventKind>, event: &EventSlot) -> OpenLine {
+        let mut head = String::new();
+        let name = kind.map_or("unknown", EventKind::name);
+        let _ = write!(
+            head,
+            "{{\"seq\":{},\"event\":\"{name}\"",
+            event.header.sequence
+        );
+        let mut line = OpenLine {
+            head,
+            lists: Vec::new(),
+            left: 0,
+        };
+        let body = event.body();
+        match kind {
+            None => {
+                let _ = write!(line.head, ",\"kind\":{}", event.header.kind);
+            }
+            Some(EventKind::Book) => line.open(&["bids", "asks"], &["bids", "asks"], body),
+            Some(EventKind::Queue) => line.open(&["payments"], &["count"], body),
+            Some(kind) => {
+                write_fields(&mut line.head, name, kind.fields(), body);
+                if kind == EventKind::Rejected {
+                    write_own_id(&mut line.head, body);
+                }
+            }
+        }
+        line
+    }
+
+    /// Opens `lists`, whose entries are counted by the fields `counts` of the head.
+    fn open(&mut self, lists: &[&'static str], counts: &[&str], body: &[u8]) {
+        let fields = match lists.len() {
+            2 => EventKind::Book.fields(),
+            _ => EventKind::Queue.fields(),
+        };
+        for field in fields {
+            if counts.contains(&field.name) {
+                self.left += raw(field, body) as u32;
+            } else {
+                write_field(&mut self.head, "", field, body);
+            }
+        }
+        self.lists = lists.iter().map(|name| (*name, String::new())).collect();
+    }
+
+    /// Adds a book level to its side's list, or a payment to the queue.
+    fn add(&mut self, body: &[u8]) {
+        let mut entry = String::new();
+        let at = if self.lists.len() == 2 {
+            let value = |name| number_of(EventKind::BookLevel.fields(), name, body);
+            let price = value("price") as i64;
+            let (quantity, orders) = (value("quantity"), value("orders"));
+            let _ = write!(entry, "[{price},{quantity},{orders}]");
+            value("side") as usize
+        } else {
+            write_fields(&mut entry, "", EventKind::Payment.fields(), body);
+            // The first field comes with a comma in front: make it the opening brace.
+            entry.replace_range(..1, "{");
+            entry.push('}');
+            0
+        };
+        let list = &mut self.lists[at].1;
+        if !list.is_empty() {
+            list.push(',');
+        }
+        list.push_str(&entry);
+        self.left -= 1;
+    }
+
+    fn write(&self, out: &mut String) {
+        out.push_str(&self.head);
+        for (name, entries) in &self.lists {
+            let _ = write!(out, ",\"{name}\":[{entries}]");
+        }
+        out.push_str("}\n");
+    }
+}
+
+/// A rejected command's id under its own name (`account`, `order_id` ...), besides `id`.
+fn write_own_id(out: &mut String, body: &[u8]) {
+    let fields = EventKind::Rejected.fields();
+    let code = number_of(fields, "cmd", body) as u16;
+    let Some(kind) = CommandKind::from_code(code) else {
+        return;
+    };
+    if let Some(name) = own_id_field(kind).filter(|name| *name != "id") {
+        let _ = write!(out, ",\"{name}\":");
+        write_integer(out, number_of(fields, "id", body));
+    }
+}
+
+/// The field of a command that a refusal names.
+pub fn own_id_field(kind: CommandKind) -> Option<&'static str> {
+    match kind {
+        CommandKind::CancelOrder | CommandKind::ReplaceOrder | CommandKind::QueryOrder => {
+            Some("client_order_id")
+        }
+        CommandKind::Tick
+        | CommandKind::QueryDigest
+        | CommandKind::Transfers
+        | CommandKind::SetPhase
+        | CommandKind::SetLiquiditySaving
+        | CommandKind::RunLiquiditySaving
+        | CommandKind::ProposeBatch => None,
+        _ => kind.fields().first().map(|field| field.name),
+    }
+}
+
+/// Appends one command as the script line that would send it, with its sequence if it has one.
+pub fn write_command(out: &mut String, sequence: Option<u64>, command: CommandRef<'_>) {
+    out.push('{');
+    if let Some(sequence) = sequence {
+        let _ = write!(out, "\"seq\":{sequence},");
+    }
+    let Some(kind) = command.kind() else {
+        let _ = write!(
+            out,
+            "\"cmd\":\"unknown\",\"kind\":{}}}",
+            command.header.kind
+        );
+        return;
+    };
+    let _ = write!(out, "\"cmd\":\"{}\",\"at\":", kind.name());
+    write_integer(out, u128::from(command.header.received_at));
+    if command.header.user != 0 {
+        let _ = write!(out, ",\"user\":{}", command.header.user);
+    }
+    let (head, list) = command.body.split_at(kind.body_size());
+    match kind.items() {
+        None => write_fields(out, kind.name(), kind.fields(), head),
+        Some(items) => {
+            for field in kind.fields().iter().filter(|field| field.name != "count") {
+                write_field(out, kind.name(), field, head);
+            }
+            write_list(out, &items, list);
+        }
+    }
+    out.push('}');
+}
+
+fn write_list(out: &mut String, items: &Items, list: &[u8]) {
+    let _ = write!(out, ",\"{}\":[", items.name);
+    for (index, item) in list.chunks_exact(items.size).enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        let start = out.len();
+        write_fields(out, "", items.fields, item);
+        out.replace_range(start..=start, "{");
+        out.push('}');
+    }
+    out.push(']');
+}
+
+fn write_fields(out: &mut String, name: &str, fields: &[Field], body: &[u8]) {
+    for field in fields {
+        write_field(out, name, field, body);
+    }
+}
+
+fn write_field(out: &mut String, owner: &str, field: &Field, body: &[u8]) {
+    let value = raw(field, body);
+    let is_default = field.default.is_some_and(|default| default == value);
+    if is_default || matches!(field.wire, WireType::Pad) {
+        return;
+    }
+    let _ = write!(out, ",\"{}\":", field.name);
+    match field.wire {
+        WireType::Unsigned if value == u128::MAX && is_removable(owner, field) => {
+            out.push_str("null");
+        }
+        WireType::Unsigned => write_integer(out, value),
+        WireType::Signed => write_signed(out, value as i128),
+        WireType::Bool => out.push_str(if value == 0 { "false" } else { "true" }),
+        WireType::Text => {
+            let text = crate::protocol::wire::Text16(value.to_le_bytes());
+            let _ = write!(out, "{}", serde_json::Value::from(text.as_str()));
+        }
+        WireType::Enum(names) => {
+            let name = names.iter().find(|(_, code)| u128::from(*code) == value);
+            match name {
+                // A switch reads as true or false.
+                Some((name @ ("true" | "false"), _)) => out.push_str(name),
+                Some((name, _)) => {
+                    let _ = write!(out, "\"{name}\"");
+                }
+                None => write_integer(out, value),
+            }
+        }
+        WireType::Flags(names) => {
+            let set: Vec<String> = names
+                .iter()
+                .filter(|(_, bit)| value & u128::from(*bit) != 0)
+                .map(|(name, _)| format!("\"{name}\""))
+                .collect();
+            let _ = write!(out, "[{}]", set.join(","));
+        }
+        WireType::Digest => {
+            out.push('"');
+            for byte in &body[field.offset..][..field.size] {
+                let _ = write!(out, "{byte:02x}");
+            }
+            out.push('"');
+        }
+        WireType::Pad => {}
+    }
+}
+
+/// The field's bytes as an integer, sign-extended where it is signed; 0 for a digest.
+fn raw(field: &Field, body: &[u8]) -> u128 {
+    if field.size > 16 {
+        return 0;
+    }
+    let mut bytes = [0; 16];
+    bytes[..field.size].copy_from_slice(&body[field.offset..][..field.size]);
+    if matches!(field.wire, WireType::Signed) && bytes[field.size - 1] & 0x80 != 0 {
+        bytes[field.size..].fill(0xff);
+    }
+    u128::from_le_bytes(bytes)
+}
+
+fn number_of(fields: &[Field], name: &str, body: &[u8]) -> u128 {
+    fields
+        .iter()
+        .find(|field| field.name == name)
+        .map_or(0, |field| raw(field, body))
+}
+
+const INTEGER_MAX: u128 = 1 << 53;
+
+/// An integer as JSON can carry it exactly.
+pub fn write_integer(out: &mut String, value: u128) {
+    let _ = if value <= INTEGER_MAX {
+        write!(out, "{value}")
+    } else {
+        write!(out, "\"{value}\"")
+    };
+}
+
+fn write_signed(out: &mut String, value: i128) {
+    let _ = if value.unsigned_abs() <= INTEGER_MAX {
+        write!(out, "{value}")
+    } else {
+        write!(out, "\"{value}\"")
+    };
+}

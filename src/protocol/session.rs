@@ -1,0 +1,159 @@
+//! Session messages: what a client and a node say to each other besides commands and events.
+//!
+//! They share the first 8 bytes of every frame, have a 16-byte header, and their kinds start at
+//! [`FIRST_SESSION_KIND`], above every command and event. None of them is journaled.
+
+use super::frame::Prefix;
+use super::wire::{Bool, Field, WireStruct, Zero, wire_enum, wire_struct};
+use super::{RELEASE, units::Timestamp};
+use zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
+
+/// Kinds from here on are session messages.
+pub const FIRST_SESSION_KIND: u16 = 0xF000;
+/// Bytes of a session message's header: the prefix and 8 reserved bytes.
+pub const SESSION_HEADER_BYTES: usize = 16;
+
+wire_enum! {
+    /// Why a session was refused or closed.
+    pub enum SessionError : u16 {
+        /// The first message of a connection is `hello`.
+        HelloFirst = 1 "hello_first",
+        /// A frame's length is impossible; the connection is closed.
+        BadLength = 2 "bad_length",
+        /// A frame's kind is unknown, or its body is invalid; the connection is closed.
+        Malformed = 3 "malformed",
+        /// The client speaks a newer release.
+        NewerRelease = 4 "newer_release",
+        /// A command's client sequence skips one; resend from `expected`.
+        SequenceGap = 5 "sequence_gap",
+        /// The ring is full; resend from `client_sequence`.
+        Busy = 6 "busy",
+        /// The node's journal has no room; only cancels and queries are taken.
+        DiskFull = 7 "disk_full",
+        /// The replies asked for are no longer kept.
+        RepliesGone = 8 "replies_gone",
+        /// The node keeps no more sessions.
+        TooManySessions = 9 "too_many_sessions",
+        /// The session did not read what it was sent; the connection is closed.
+        SlowConsumer = 10 "slow_consumer",
+        /// Session 0 is the node's own.
+        BadSession = 11 "bad_session",
+        /// The session has logged on again elsewhere; this connection is closed.
+        Superseded = 12 "superseded",
+        /// The node is stopping.
+        Stopping = 13 "stopping",
+    }
+}
+
+wire_struct! {
+    /// Client: who it is. First message of a connection.
+    pub struct Hello {
+        /// The session, chosen by the client (random), not 0; the same after a reconnect.
+        session: u64,
+        /// Replies up to this client sequence were seen; later ones are sent again.
+        replies_seen: u64,
+    }
+}
+
+wire_struct! {
+    /// Node: the answer to hello.
+    pub struct Welcome {
+        /// The session.
+        session: u64,
+        /// The last client sequence the node has taken from this session, 0 for none.
+        last_client_sequence: u64,
+        /// The last journal sequence executed.
+        sequence: u64,
+        /// The node's clock.
+        at: Timestamp,
+    }
+}
+
+wire_struct! {
+    /// Client: send replies again from this client sequence on.
+    pub struct Resend {
+        /// First client sequence wanted.
+        from: u64,
+        /// Reserved.
+        _reserved: [Zero; 8],
+    }
+}
+
+wire_struct! {
+    /// Client: send every event of the node from now on, or from a journal sequence on.
+    pub struct Watch {
+        /// First journal sequence wanted, 0 for the next.
+        from_sequence: u64,
+        /// Off ends it.
+        on: Bool,
+        /// Reserved.
+        _reserved: [Zero; 7],
+    }
+}
+
+wire_struct! {
+    /// Node: something was not taken, or the connection ends.
+    pub struct Refused {
+        /// Why.
+        error: SessionError,
+        /// Whether the node closes the connection after this.
+        closing: Bool,
+        /// Reserved.
+        _reserved: [Zero; 5],
+        /// The client sequence it is about, 0 for none.
+        client_sequence: u64,
+        /// What the node expects next, 0 where that says nothing.
+        expected: u64,
+        /// Reserved.
+        _reserved_end: [Zero; 8],
+    }
+}
+
+/// A session message with its body.
+pub trait SessionMessage: TryFromBytes + IntoBytes + Immutable + KnownLayout + WireStruct {
+    /// Code of its kind.
+    const KIND: u16;
+    /// Its name in docs/protocol.md.
+    const NAME: &'static str;
+}
+
+macro_rules! session_messages {
+    ($($body:ident = $kind:literal $name:literal;)*) => {
+        $(impl SessionMessage for $body {
+            const KIND: u16 = $kind;
+            const NAME: &'static str = $name;
+        })*
+
+        /// Kind, name and fields of every session message.
+        pub const SESSION_MESSAGES: &[(u16, &str, &[Field])] =
+            &[$(($kind, $name, <$body as WireStruct>::FIELDS)),*];
+    };
+}
+
+session_messages! {
+    Hello = 0xF001 "hello";
+    Welcome = 0xF002 "welcome";
+    Resend = 0xF003 "resend";
+    Watch = 0xF004 "watch";
+    Refused = 0xF005 "refused";
+}
+
+/// The bytes of a session message.
+pub fn encode<M: SessionMessage>(message: &M) -> Vec<u8> {
+    let body = message.as_bytes();
+    let prefix = Prefix {
+        length: (SESSION_HEADER_BYTES + body.len()) as u32,
+        kind: M::KIND,
+        release: RELEASE,
+    };
+    let mut out = Vec::with_capacity(prefix.length as usize);
+    out.extend_from_slice(bytemuck::bytes_of(&prefix));
+    out.extend_from_slice(&[0; 8]);
+    out.extend_from_slice(body);
+    out
+}
+
+/// The message in `frame` (exactly one frame), or `None` where it is no valid one of that kind.
+pub fn decode<M: SessionMessage>(frame: &[u8]) -> Option<M> {
+    M::try_read_from_bytes(frame.get(SESSION_HEADER_BYTES..)?).ok()
+}
