@@ -4,4 +4,5 @@
 //! docs/architecture.md; the binary's verbs are in [`cli`].
 
 pub mod engine;
+mod prefetch;
 pub mod protocol;

@@ -6,28 +6,46 @@
 
 #![forbid(unsafe_code)]
 
+mod audit;
+mod business_day;
+mod handlers;
+mod index;
+mod instruments;
+mod ledger;
 mod limits;
+#[path = "matching_stub.rs"]
+pub(crate) mod matching;
 mod outbox;
+mod reference_data;
+mod settlement;
+mod snapshot;
+mod state;
+mod transfers;
 
 pub use limits::Limits;
 pub use outbox::Outbox;
 
+use crate::protocol::command::{Command, CommandKind};
 use crate::protocol::frame::CommandRef;
+use crate::protocol::reason::Reason;
 use crate::protocol::units::Timestamp;
-use std::io::{self, Read, Write};
+use handlers::{clock, liquidity, orders, payments, queries, reference_data as setup};
+use state::State;
 
 /// Everything that is owed, owned, queued and resting, and the rules that move it.
 pub struct Engine {
     sequence: u64,
     now: Timestamp,
+    state: State,
 }
 
 impl Engine {
     /// An empty engine with tables of these sizes.
-    pub fn new(_limits: &Limits) -> Engine {
+    pub fn new(limits: &Limits) -> Engine {
         Engine {
             sequence: 0,
             now: Timestamp(0),
+            state: State::new(limits),
         }
     }
 
@@ -36,27 +54,144 @@ impl Engine {
     ///
     /// # Panics
     /// On a command that no door would have let in, and on a broken invariant: both are bugs.
+    #[inline]
     pub fn apply(&mut self, sequence: u64, command: CommandRef<'_>, out: &mut Outbox) {
         assert_eq!(
             sequence,
             self.sequence + 1,
             "commands are executed in order"
         );
+        let decoded = command.decode().expect("validated at the door");
         self.sequence = sequence;
         self.now = self.now.max(Timestamp(command.header.received_at));
         out.begin(sequence, command.header, self.now);
+        self.execute(decoded, out);
+        payments::release(&mut self.state, out);
         out.end();
     }
 
-    /// Answers a query; changes nothing.
+    fn execute(&mut self, command: Command<'_>, out: &mut Outbox) {
+        let state = &mut self.state;
+        match command {
+            Command::CreateAsset(asked) => setup::create_asset(state, asked, out),
+            Command::CreateParticipant(asked) => setup::create_participant(state, asked, out),
+            Command::CreateAccount(asked) => setup::create_account(state, asked, out),
+            Command::Transfer(asked) => handlers::transfers::transfer(state, asked, out),
+            Command::Transfers(_, asked) => handlers::transfers::transfers(state, asked, out),
+            Command::SubmitPayment(asked) => payments::submit_payment(state, asked, out),
+            Command::CancelPayment(asked) => payments::cancel_payment(state, asked, out),
+            Command::SetCreditLine(asked) => liquidity::set_credit_line(state, asked, out),
+            Command::SetPhase(asked) => clock::set_phase(state, asked, out),
+            Command::CreateInstrument(asked) => setup::create_instrument(state, asked, out),
+            Command::SetInstrumentPhase(asked) => setup::set_instrument_phase(state, asked, out),
+            Command::PlaceOrder(asked) => orders::place_order(state, asked, out),
+            Command::CancelOrder(asked) => orders::cancel_order(state, asked, out),
+            Command::ReplaceOrder(asked) => orders::replace_order(state, asked, out),
+            Command::MassCancel(asked) => orders::mass_cancel(state, asked, out),
+            Command::Tick(_) => clock::tick(out),
+            Command::Authorise(asked) => not_supported(CommandKind::Authorise, asked.id.0, out),
+            Command::Increment(asked) => not_supported(CommandKind::Increment, asked.id.0, out),
+            Command::Capture(asked) => not_supported(CommandKind::Capture, asked.id.0, out),
+            Command::Void(asked) => not_supported(CommandKind::Void, asked.id.0, out),
+            Command::Refund(asked) => not_supported(CommandKind::Refund, asked.id.0, out),
+            Command::HoldPayment(asked) => not_supported(CommandKind::HoldPayment, asked.id.0, out),
+            Command::ReleasePayment(asked) => {
+                not_supported(CommandKind::ReleasePayment, asked.id.0, out);
+            }
+            Command::SetPaymentPriority(asked) => {
+                not_supported(CommandKind::SetPaymentPriority, asked.id.0, out);
+            }
+            Command::MovePayment(asked) => not_supported(CommandKind::MovePayment, asked.id.0, out),
+            Command::SubmitGroup(asked, _) => {
+                not_supported(CommandKind::SubmitGroup, asked.id.0, out);
+            }
+            Command::SetReservation(asked) => {
+                not_supported(CommandKind::SetReservation, asked.account.0.into(), out);
+            }
+            Command::SetBilateralLimit(asked) => {
+                not_supported(CommandKind::SetBilateralLimit, asked.account.0.into(), out);
+            }
+            Command::SetMultilateralLimit(asked) => {
+                let id = asked.account.0.into();
+                not_supported(CommandKind::SetMultilateralLimit, id, out);
+            }
+            Command::SetLiquiditySaving(_) => {
+                not_supported(CommandKind::SetLiquiditySaving, 0, out);
+            }
+            Command::RunLiquiditySaving(_) => {
+                not_supported(CommandKind::RunLiquiditySaving, 0, out);
+            }
+            Command::ProposeBatch(..) => not_supported(CommandKind::ProposeBatch, 0, out),
+            Command::SetParticipantState(asked) => {
+                let id = asked.participant.0.into();
+                not_supported(CommandKind::SetParticipantState, id, out);
+            }
+            Command::Uncross(asked) => {
+                not_supported(CommandKind::Uncross, asked.instrument.0.into(), out);
+            }
+            Command::QueryAccount(_)
+            | Command::QueryPayment(_)
+            | Command::QueryOrder(_)
+            | Command::QueryBook(_)
+            | Command::QueryQueue(_)
+            | Command::QueryDigest(_) => unreachable!("queries are answered, not executed"),
+        }
+    }
+
+    /// Answers a query; changes nothing. Whatever is no query is refused.
     pub fn query(&self, command: CommandRef<'_>, out: &mut Outbox) {
+        let state = &self.state;
+        let decoded = command.decode().expect("validated at the door");
         out.begin_query(self.sequence, command.header, self.now);
+        match decoded {
+            Command::QueryAccount(asked) => queries::query_account(state, asked, out),
+            Command::QueryPayment(asked) => queries::query_payment(state, asked, out),
+            Command::QueryOrder(asked) => queries::query_order(state, asked, out),
+            Command::QueryBook(asked) => queries::query_book(state, asked, out),
+            Command::QueryQueue(asked) => queries::query_queue(state, asked, out),
+            Command::QueryDigest(_) => self.query_digest(out),
+            _ => panic!("commands are executed, not answered"),
+        }
         out.end();
     }
 
-    /// Touches what `command` will need, a few commands ahead of its turn.
+    fn query_digest(&self, out: &mut Outbox) {
+        let body = crate::protocol::event::Digest {
+            digest: self.digest(),
+            at_sequence: self.sequence,
+            now: self.now,
+        };
+        out.push(crate::protocol::event::EventKind::Digest, &body);
+    }
+
+    /// Warms the caches for a command that comes about eight commands later: where its lookups
+    /// begin.
     #[inline]
-    pub fn prefetch(&self, _command: CommandRef<'_>) {}
+    pub fn prefetch_lookups(&self, command: CommandRef<'_>) {
+        match command.kind() {
+            Some(CommandKind::Transfer) => {
+                if let Ok(Command::Transfer(asked)) = command.decode() {
+                    handlers::transfers::touch_lookups(&self.state, asked);
+                }
+            }
+            Some(
+                CommandKind::PlaceOrder | CommandKind::CancelOrder | CommandKind::ReplaceOrder,
+            ) => {
+                orders::touch_lookups(&self.state, command);
+            }
+            _ => {}
+        }
+    }
+
+    /// Warms the caches for a command that comes about four commands later: what its lookups find.
+    #[inline]
+    pub fn prefetch_rows(&self, command: CommandRef<'_>) {
+        if command.kind() == Some(CommandKind::Transfer)
+            && let Ok(Command::Transfer(asked)) = command.decode()
+        {
+            handlers::transfers::touch_rows(&self.state, asked);
+        }
+    }
 
     /// Sequence of the last command executed, 0 for none.
     pub fn sequence(&self) -> u64 {
@@ -72,25 +207,8 @@ impl Engine {
     pub fn next_deadline(&self) -> Option<Timestamp> {
         None
     }
+}
 
-    /// BLAKE3 over the whole state in canonical order. The clock and the sequence are not part of
-    /// it: two nodes that reached the same books by different ticks agree.
-    pub fn digest(&self) -> [u8; 32] {
-        [0; 32]
-    }
-
-    /// Every invariant over the whole state; the error says which one broke and where.
-    pub fn audit(&self) -> Result<(), String> {
-        Ok(())
-    }
-
-    /// Writes the whole state. Framing, checksum and naming are the snapshot store's.
-    pub fn write_snapshot(&self, _out: &mut dyn Write) -> io::Result<()> {
-        Ok(())
-    }
-
-    /// Reads what [`Engine::write_snapshot`] wrote into tables of these sizes.
-    pub fn read_snapshot(limits: &Limits, _input: &mut dyn Read) -> io::Result<Engine> {
-        Ok(Engine::new(limits))
-    }
+fn not_supported(kind: CommandKind, id: u128, out: &mut Outbox) {
+    handlers::rejected(kind, id, Reason::NotSupported, out);
 }

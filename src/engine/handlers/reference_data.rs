@@ -1,0 +1,239 @@
+//! Assets, participants, accounts and instruments: what must be there before anything moves.
+//! Creating the same thing twice with the same words is refused as `exists` and changes nothing.
+
+use super::answer;
+use crate::engine::instruments::{FEE_BPS_MAX, InstrumentRow};
+use crate::engine::ledger::NOTIONAL_MAX;
+use crate::engine::outbox::Outbox;
+use crate::engine::reference_data::{AssetRow, ParticipantRow};
+use crate::engine::state::State;
+use crate::protocol::command::{
+    AccountFlags, CommandKind, CreateAccount, CreateAsset, CreateInstrument, CreateParticipant,
+    InstrumentPhase, SetInstrumentPhase,
+};
+use crate::protocol::event::{EventKind, InstrumentPhaseChanged};
+use crate::protocol::reason::Reason;
+use crate::protocol::wire::{Text16, Zero};
+
+/// Names an asset.
+pub(in crate::engine) fn create_asset(state: &mut State, asked: &CreateAsset, out: &mut Outbox) {
+    let row = AssetRow::new(asked.asset, asked.code, asked.scale, asked.kind);
+    let result = check_code(&asked.code).and_then(|()| match state.assets.find(row.id) {
+        Some(old) if *state.assets.row(old) == row => Err(Reason::Exists),
+        Some(_) => Err(Reason::ExistsWithDifferentContent),
+        None if !state.assets.has_room() => Err(Reason::CapacityExhausted),
+        None => {
+            state.assets.add(row);
+            Ok(())
+        }
+    });
+    answer(
+        CommandKind::CreateAsset,
+        u128::from(asked.asset.0),
+        result,
+        out,
+    );
+}
+
+/// Names a participant.
+pub(in crate::engine) fn create_participant(
+    state: &mut State,
+    asked: &CreateParticipant,
+    out: &mut Outbox,
+) {
+    let row = ParticipantRow::new(asked.participant, asked.code);
+    let result = check_code(&asked.code).and_then(|()| match state.participants.find(row.id) {
+        Some(old) if *state.participants.row(old) == row => Err(Reason::Exists),
+        Some(_) => Err(Reason::ExistsWithDifferentContent),
+        None if !state.participants.has_room() => Err(Reason::CapacityExhausted),
+        None => {
+            state.participants.add(row);
+            Ok(())
+        }
+    });
+    let id = u128::from(asked.participant.0);
+    answer(CommandKind::CreateParticipant, id, result, out);
+}
+
+fn check_code(code: &Text16) -> Result<(), Reason> {
+    if code.is_valid() && !code.as_str().is_empty() {
+        Ok(())
+    } else {
+        Err(Reason::CodeNotPrintable)
+    }
+}
+
+/// Opens an account.
+pub(in crate::engine) fn create_account(
+    state: &mut State,
+    asked: &CreateAccount,
+    out: &mut Outbox,
+) {
+    let result = open_account(state, asked);
+    answer(
+        CommandKind::CreateAccount,
+        u128::from(asked.account.0),
+        result,
+        out,
+    );
+}
+
+fn open_account(state: &mut State, asked: &CreateAccount) -> Result<(), Reason> {
+    if !asked.flags.is_valid() {
+        return Err(Reason::ReservedFlag);
+    }
+    match asked.account.0 {
+        0 => return Err(Reason::IdMustNotBeZero),
+        u64::MAX => return Err(Reason::IdMustNotBeIntMax),
+        _ => {}
+    }
+    if let Some(old) = state.ledger.find(asked.account) {
+        return Err(compare_account(state, old, asked));
+    }
+    let both = AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS
+        .with(AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS);
+    if asked.flags.has(both) {
+        return Err(Reason::FlagsAreMutuallyExclusive);
+    }
+    let participant = state.participants.find(asked.participant.0);
+    let participant = participant.ok_or(Reason::ParticipantNotFound)?;
+    let asset = state.assets.find(asked.asset.0);
+    let asset = asset.ok_or(Reason::AssetNotFound)?;
+    if asked.credit_line.0 > NOTIONAL_MAX {
+        return Err(Reason::AmountOutOfRange);
+    }
+    if !state.ledger.has_room() {
+        return Err(Reason::CapacityExhausted);
+    }
+    // From here it succeeds.
+    state.ledger.open(
+        asked.account,
+        participant,
+        asset,
+        asked.flags,
+        asked.credit_line,
+    );
+    Ok(())
+}
+
+/// Whether the account that is there was opened with the same words. Its credit line may have
+/// moved since, so that is not compared.
+fn compare_account(state: &State, old: u32, asked: &CreateAccount) -> Reason {
+    let row = state.ledger.row(old);
+    let implied = if asked.flags.has(AccountFlags::SETTLEMENT) {
+        asked
+            .flags
+            .with(AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS)
+    } else {
+        asked.flags
+    };
+    let is_same = state.participants.row(row.participant).id == asked.participant.0
+        && state.assets.row(row.asset).id == asked.asset.0
+        && row.flags() == implied;
+    if is_same {
+        Reason::Exists
+    } else {
+        Reason::ExistsWithDifferentContent
+    }
+}
+
+/// Lists an instrument. It trades at once; an operator who wants phases sets them.
+pub(in crate::engine) fn create_instrument(
+    state: &mut State,
+    asked: &CreateInstrument,
+    out: &mut Outbox,
+) {
+    let result = list_instrument(state, asked);
+    let id = u128::from(asked.instrument.0);
+    answer(CommandKind::CreateInstrument, id, result, out);
+}
+
+fn list_instrument(state: &mut State, asked: &CreateInstrument) -> Result<(), Reason> {
+    let row = check_instrument(state, asked)?;
+    if let Some(old) = state.instruments.find(row.id) {
+        let mut old = *state.instruments.row(old);
+        old.set_phase(row.phase());
+        return Err(if old == row {
+            Reason::Exists
+        } else {
+            Reason::ExistsWithDifferentContent
+        });
+    }
+    if !state.instruments.has_room() {
+        return Err(Reason::CapacityExhausted);
+    }
+    if let Some(account) = row.fee_account()
+        && !state.ledger.open_for_trading(account)
+    {
+        return Err(Reason::OverflowsCredits);
+    }
+    // From here it succeeds.
+    let handle = state.instruments.add(row);
+    state.matching.add_book(handle);
+    Ok(())
+}
+
+fn check_instrument(state: &State, asked: &CreateInstrument) -> Result<InstrumentRow, Reason> {
+    let find_asset = |id: u32| state.assets.find(id).ok_or(Reason::AssetNotFound);
+    let base = find_asset(asked.base_asset.0)?;
+    let quote = find_asset(asked.quote_asset.0)?;
+    let fees = [asked.maker_fee_bps, asked.taker_fee_bps];
+    let has_fees = fees.iter().any(|bps| *bps != 0);
+    let is_sound = base != quote
+        && asked.instrument.0 != u32::MAX
+        && asked.lot_size > 0
+        && asked.tick_value > 0
+        && asked.min_price.0 >= 1
+        && asked.max_price >= asked.min_price
+        && asked.max_quantity.0 > 0
+        && fees.iter().all(|bps| bps.abs() <= FEE_BPS_MAX)
+        // A rebate is paid out of the other side's fee, never out of the house's pocket.
+        && fees.iter().sum::<i32>() >= 0;
+    if !is_sound {
+        return Err(Reason::OutOfRange);
+    }
+    let fee_account = match asked.fee_account.0 {
+        0 if has_fees => return Err(Reason::AccountNotFound),
+        0 => None,
+        _ => Some(
+            state
+                .ledger
+                .find(asked.fee_account)
+                .ok_or(Reason::AccountNotFound)?,
+        ),
+    };
+    if fee_account.is_some_and(|account| state.ledger.row(account).asset != quote) {
+        return Err(Reason::AccountsMustHaveTheSameLedger);
+    }
+    Ok(InstrumentRow::new(asked, base, quote, fee_account))
+}
+
+/// Moves an instrument to another phase. Auctions are not there yet.
+pub(in crate::engine) fn set_instrument_phase(
+    state: &mut State,
+    asked: &SetInstrumentPhase,
+    out: &mut Outbox,
+) {
+    let found = state.instruments.find(asked.instrument.0);
+    let result = match (found, asked.phase) {
+        (None, _) => Err(Reason::InstrumentNotFound),
+        (Some(_), InstrumentPhase::PreOpen | InstrumentPhase::Auction) => Err(Reason::NotSupported),
+        (
+            Some(handle),
+            InstrumentPhase::Closed | InstrumentPhase::Continuous | InstrumentPhase::Halted,
+        ) => {
+            state.instruments.row_mut(handle).set_phase(asked.phase);
+            Ok(())
+        }
+    };
+    let id = u128::from(asked.instrument.0);
+    answer(CommandKind::SetInstrumentPhase, id, result, out);
+    if result.is_ok() {
+        let body = InstrumentPhaseChanged {
+            instrument: asked.instrument,
+            phase: asked.phase,
+            _reserved: [Zero::Zero; 11],
+        };
+        out.push(EventKind::InstrumentPhase, &body);
+    }
+}

@@ -1,0 +1,157 @@
+//! From outside ids to dense handles: open addressing with a fixed hash, linear probing and
+//! backward-shift removal. An entry is 8 bytes, 32 bits of the hash beside the handle, so a probe
+//! that misses rarely touches a row, and the home bucket of an entry is known without its key.
+//! Results never depend on where entries lie, and nothing iterates over them.
+
+/// Handle of a row: its place in its table.
+pub(super) type Handle = u32;
+
+const EMPTY: u64 = 0;
+
+/// An index over the rows of one table, sized once.
+pub(super) struct Index {
+    /// `hash << 32 | handle + 1`; 0 is empty.
+    entries: Vec<u64>,
+    /// The bucket of a hash is its top bits: `hash >> shift`.
+    shift: u32,
+    len: u32,
+    capacity: u32,
+}
+
+impl Index {
+    /// An index for at most `capacity` rows, at a load of at most one half.
+    pub(super) fn new(capacity: u32) -> Index {
+        let buckets = (u64::from(capacity.max(8)) * 2).next_power_of_two();
+        assert!(buckets <= 1 << 32, "an index has at most 2^32 buckets");
+        Index {
+            // Zeroed memory comes untouched from the system.
+            entries: vec![EMPTY; buckets as usize],
+            shift: 32 - buckets.trailing_zeros(),
+            len: 0,
+            capacity,
+        }
+    }
+
+    /// Whether another row can be added.
+    pub(super) fn has_room(&self) -> bool {
+        self.len < self.capacity
+    }
+
+    /// The handle under `hash` for which `is_key` holds.
+    #[inline]
+    pub(super) fn find(&self, hash: u32, mut is_key: impl FnMut(Handle) -> bool) -> Option<Handle> {
+        let mut bucket = self.bucket_of(hash);
+        loop {
+            let entry = self.entries[bucket];
+            if entry == EMPTY {
+                return None;
+            }
+            if (entry >> 32) as u32 == hash {
+                let handle = entry as u32 - 1;
+                if is_key(handle) {
+                    return Some(handle);
+                }
+            }
+            bucket = self.next(bucket);
+        }
+    }
+
+    /// The first handle under `hash`, unchecked: a hint to warm the caches with.
+    #[inline]
+    pub(super) fn peek(&self, hash: u32) -> Option<Handle> {
+        let entry = self.entries[self.bucket_of(hash)];
+        (entry != EMPTY).then(|| entry as u32 - 1)
+    }
+
+    /// The bucket a lookup starts with, to warm the caches with.
+    #[inline]
+    pub(super) fn bucket(&self, hash: u32) -> &u64 {
+        &self.entries[self.bucket_of(hash)]
+    }
+
+    /// Adds `handle` under `hash`; the key must not be there yet.
+    ///
+    /// # Panics
+    /// When the index is full: callers check [`Index::has_room`] before they commit.
+    #[inline]
+    pub(super) fn insert(&mut self, hash: u32, handle: Handle) {
+        assert!(self.has_room(), "checked before commit");
+        let mut bucket = self.bucket_of(hash);
+        while self.entries[bucket] != EMPTY {
+            bucket = self.next(bucket);
+        }
+        self.entries[bucket] = u64::from(hash) << 32 | u64::from(handle + 1);
+        self.len += 1;
+    }
+
+    #[inline]
+    fn bucket_of(&self, hash: u32) -> usize {
+        (u64::from(hash) >> self.shift) as usize
+    }
+
+    #[inline]
+    fn next(&self, bucket: usize) -> usize {
+        (bucket + 1) & (self.entries.len() - 1)
+    }
+}
+
+/// Hash of a 64-bit id: the high half of a folded product (fixed odd constants, so the same on
+/// every machine).
+#[inline]
+pub(super) fn hash_64(id: u64) -> u32 {
+    hash_128(u128::from(id))
+}
+
+/// Hash of a 128-bit id.
+#[inline]
+pub(super) fn hash_128(id: u128) -> u32 {
+    let low = (id as u64) ^ 0x9e37_79b9_7f4a_7c15;
+    let high = ((id >> 64) as u64) ^ 0xd1b5_4a32_d192_ed03;
+    let product = u128::from(low) * u128::from(high.rotate_left(32) | 1);
+    let folded = (product as u64) ^ ((product >> 64) as u64);
+    (folded.wrapping_mul(0x9fb2_1c65_1e98_df25) >> 32) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_id_is_found_among_a_million_and_no_other() {
+        let count = 1 << 17;
+        let mut index = Index::new(count);
+        let id_of = |n: u32| u64::from(n) * 1_000_003;
+        for n in 0..count {
+            index.insert(hash_64(id_of(n)), n);
+        }
+        assert!(!index.has_room());
+        for n in 0..count {
+            let found = index.find(hash_64(id_of(n)), |handle| id_of(handle) == id_of(n));
+            assert_eq!(found, Some(n));
+            let absent = id_of(n) + 1;
+            assert_eq!(
+                index.find(hash_64(absent), |handle| id_of(handle) == absent),
+                None
+            );
+        }
+    }
+
+    #[test]
+    fn sequential_ids_spread() {
+        // Dense ids are what operators hand out; their probes must stay short.
+        for shift in [0, 20, 64, 100] {
+            let mut index = Index::new(1 << 16);
+            let mut probes = 0u64;
+            for n in 0..1u32 << 16 {
+                let hash = hash_128(u128::from(n) << shift);
+                let mut bucket = index.bucket_of(hash);
+                while index.entries[bucket] != EMPTY {
+                    bucket = index.next(bucket);
+                    probes += 1;
+                }
+                index.insert(hash, n);
+            }
+            assert!(probes < 1 << 16, "{probes} extra probes at shift {shift}");
+        }
+    }
+}

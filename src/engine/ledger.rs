@@ -1,0 +1,374 @@
+//! The ledger: accounts as four growing sums, and the holds that orders take on them.
+//!
+//! An account is 128 bytes: the sums in one cache line, what guards them in the next. The room
+//! answers whether money may move and moves it; which command wants it moved, it does not know.
+//! Conservation is its invariant: per asset, all debits equal all credits, posted and pending.
+
+use super::index::{Handle, Index, hash_64};
+use crate::protocol::command::AccountFlags;
+use crate::protocol::reason::Reason;
+use crate::protocol::units::{AccountId, Amount};
+use bytemuck::{Pod, Zeroable};
+
+/// The sums of a trading account stay below this, so that the fills of its resting orders, which
+/// cannot be refused any more, never overflow: a fill moves at most [`NOTIONAL_MAX`].
+const TRADING_SUM_MAX: u128 = 1 << 127;
+
+/// The most one order may be worth, minor units of its quote asset, fees included.
+pub(super) const NOTIONAL_MAX: u128 = 1 << 96;
+
+/// Set on an account that orders or fees may credit.
+const TRADING: u16 = 1 << 15;
+const NO_ACCOUNT: u32 = u32::MAX;
+
+/// One account. Handles are dense and never reused.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C, align(64))]
+pub(super) struct AccountRow {
+    pub(super) debits_pending: u128,
+    pub(super) debits_posted: u128,
+    pub(super) credits_pending: u128,
+    pub(super) credits_posted: u128,
+    /// Cover of resting orders.
+    pub(super) held: u128,
+    pub(super) credit_line: u128,
+    pub(super) id: u64,
+    pub(super) asset: Handle,
+    pub(super) participant: Handle,
+    /// Next account of the same participant, in order of opening.
+    next_of_owner: u32,
+    flags: u16,
+    reserved: [u8; 10],
+}
+
+const _: () = assert!(size_of::<AccountRow>() == 128);
+
+impl AccountRow {
+    /// What may be spent: credits posted - debits posted - debits pending - held + credit line.
+    pub(super) fn available(&self) -> i128 {
+        let plus = self.credits_posted as i128;
+        plus.wrapping_sub(self.debits_posted as i128)
+            .wrapping_sub(self.debits_pending as i128)
+            .wrapping_sub(self.held as i128)
+            .wrapping_add(self.credit_line as i128)
+    }
+
+    /// What `available` lacks of `amount`; 0 where it covers it.
+    pub(super) fn short_of(&self, amount: Amount) -> Amount {
+        match (self.debits().checked_add(amount.0), self.funds()) {
+            (Some(wanted), funds) => Amount(wanted.saturating_sub(funds)),
+            (None, _) => Amount::MAX,
+        }
+    }
+
+    fn debits(&self) -> u128 {
+        // Checked when each part grew: the sum never overflows.
+        self.debits_posted + self.debits_pending + self.held
+    }
+
+    fn funds(&self) -> u128 {
+        self.credits_posted.saturating_add(self.credit_line)
+    }
+
+    fn sum_max(&self) -> u128 {
+        if self.flags & TRADING != 0 {
+            TRADING_SUM_MAX
+        } else {
+            u128::MAX
+        }
+    }
+
+    fn has(&self, flags: AccountFlags) -> bool {
+        self.flags & flags.0 != 0
+    }
+
+    /// The flags its opener gave it.
+    pub(super) fn flags(&self) -> AccountFlags {
+        AccountFlags(self.flags & !TRADING)
+    }
+}
+
+/// All accounts.
+pub(super) struct Ledger {
+    rows: Vec<AccountRow>,
+    by_id: Index,
+    /// First and last account of each participant.
+    by_owner: Vec<(u32, u32)>,
+    limit: u32,
+}
+
+impl Ledger {
+    pub(super) fn new(accounts: u32, participants: u32) -> Ledger {
+        Ledger {
+            rows: Vec::with_capacity(accounts as usize),
+            by_id: Index::new(accounts),
+            by_owner: Vec::with_capacity(participants as usize),
+            limit: accounts,
+        }
+    }
+
+    /// The account of that id.
+    #[inline]
+    pub(super) fn find(&self, id: AccountId) -> Option<Handle> {
+        self.by_id.find(hash_64(id.0), |handle| {
+            self.rows[handle as usize].id == id.0
+        })
+    }
+
+    /// The account's row.
+    #[inline]
+    pub(super) fn row(&self, account: Handle) -> &AccountRow {
+        &self.rows[account as usize]
+    }
+
+    /// All rows in order of opening.
+    pub(super) fn rows(&self) -> &[AccountRow] {
+        &self.rows
+    }
+
+    /// Where a lookup of `id` begins, to warm the caches with.
+    #[inline]
+    pub(super) fn lookup_hint(&self, id: AccountId) -> &u64 {
+        self.by_id.bucket(hash_64(id.0))
+    }
+
+    /// The row `id` most likely has, to warm the caches with.
+    #[inline]
+    pub(super) fn row_hint(&self, id: AccountId) -> Option<&AccountRow> {
+        let handle = self.by_id.peek(hash_64(id.0))?;
+        self.rows.get(handle as usize)
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        (self.rows.len() as u32) < self.limit
+    }
+
+    /// Opens an account. The id is new and there is room.
+    pub(super) fn open(
+        &mut self,
+        id: AccountId,
+        participant: Handle,
+        asset: Handle,
+        flags: AccountFlags,
+        credit_line: Amount,
+    ) -> Handle {
+        let handle = self.rows.len() as u32;
+        let mut bits = flags.0;
+        if flags.has(AccountFlags::SETTLEMENT) {
+            bits |= AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS.0;
+        }
+        self.rows.push(AccountRow {
+            id: id.0,
+            participant,
+            asset,
+            flags: bits,
+            credit_line: credit_line.0,
+            next_of_owner: NO_ACCOUNT,
+            ..AccountRow::zeroed()
+        });
+        self.by_id.insert(hash_64(id.0), handle);
+        self.link_owner(handle);
+        handle
+    }
+
+    /// The first account `participant` opened in `asset`: where its trades settle.
+    #[inline]
+    pub(super) fn trading_account(&self, participant: Handle, asset: Handle) -> Option<Handle> {
+        let mut at = self.by_owner.get(participant as usize)?.0;
+        while at != NO_ACCOUNT {
+            let row = &self.rows[at as usize];
+            if row.asset == asset {
+                return Some(at);
+            }
+            at = row.next_of_owner;
+        }
+        None
+    }
+
+    /// Whether `amount` may move from one account to the other, and if not, why: overflows before
+    /// limits, the debit side before the credit side (TigerBeetle's precedence).
+    #[inline]
+    pub(super) fn check_post(
+        &self,
+        debit: Handle,
+        credit: Handle,
+        amount: Amount,
+    ) -> Result<(), Reason> {
+        let (from, to) = (self.row(debit), self.row(credit));
+        let fits = |sum: u128, max: u128| sum.checked_add(amount.0).is_some_and(|sum| sum <= max);
+        if !fits(from.debits_posted, from.sum_max()) {
+            return Err(Reason::OverflowsDebitsPosted);
+        }
+        if !fits(to.credits_posted, to.sum_max()) {
+            return Err(Reason::OverflowsCreditsPosted);
+        }
+        if !fits(from.debits(), from.sum_max()) {
+            return Err(Reason::OverflowsDebits);
+        }
+        let credits = to.credits_posted.checked_add(to.credits_pending);
+        if !credits.is_some_and(|credits| fits(credits, to.sum_max())) {
+            return Err(Reason::OverflowsCredits);
+        }
+        if from.has(AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS)
+            && from.debits() + amount.0 > from.funds()
+        {
+            return Err(Reason::ExceedsCredits);
+        }
+        if to.has(AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS)
+            && to.credits_posted + to.credits_pending + amount.0 > to.debits_posted
+        {
+            return Err(Reason::ExceedsDebits);
+        }
+        Ok(())
+    }
+
+    /// Whether the account covers `amount` on top of all that is posted, pending and held.
+    #[inline]
+    pub(super) fn check_cover(&self, account: Handle, amount: Amount) -> Result<(), Reason> {
+        let row = self.row(account);
+        let Some(debits) = row
+            .debits()
+            .checked_add(amount.0)
+            .filter(|sum| *sum <= row.sum_max())
+        else {
+            return Err(Reason::OverflowsDebits);
+        };
+        if row.has(AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS) && debits > row.funds() {
+            return Err(Reason::ExceedsCredits);
+        }
+        Ok(())
+    }
+
+    /// Moves `amount` from one account to another. Both checks have passed.
+    #[inline]
+    pub(super) fn post(&mut self, debit: Handle, credit: Handle, amount: Amount) {
+        self.rows[debit as usize].debits_posted += amount.0;
+        self.rows[credit as usize].credits_posted += amount.0;
+    }
+
+    /// Marks the account as one that fills may credit; `false` where its sums are too large.
+    pub(super) fn open_for_trading(&mut self, account: Handle) -> bool {
+        let row = &mut self.rows[account as usize];
+        if row.flags & TRADING != 0 {
+            return true;
+        }
+        let credits = row.credits_posted.saturating_add(row.credits_pending);
+        if row.debits().max(credits) > TRADING_SUM_MAX {
+            return false;
+        }
+        row.flags |= TRADING;
+        true
+    }
+
+    /// Holds `amount` as cover. [`Ledger::check_cover`] has passed.
+    #[inline]
+    pub(super) fn hold(&mut self, account: Handle, amount: Amount) {
+        self.rows[account as usize].held += amount.0;
+    }
+
+    /// Gives held cover back.
+    ///
+    /// # Panics
+    /// Where less is held: a hold released at another amount than taken is a bug.
+    #[inline]
+    pub(super) fn release(&mut self, account: Handle, amount: Amount) {
+        let row = &mut self.rows[account as usize];
+        row.held = row
+            .held
+            .checked_sub(amount.0)
+            .expect("no more than is held");
+    }
+
+    /// Moves `amount` out of held cover to another account.
+    #[inline]
+    pub(super) fn capture(&mut self, debit: Handle, credit: Handle, amount: Amount) {
+        self.release(debit, amount);
+        self.post(debit, credit, amount);
+    }
+
+    /// Sets how far below zero the account may go.
+    pub(super) fn set_credit_line(&mut self, account: Handle, amount: Amount) {
+        self.rows[account as usize].credit_line = amount.0;
+    }
+
+    /// Rebuilds the ledger around rows read from a snapshot.
+    pub(super) fn restore(rows: Vec<AccountRow>, limit: u32, participants: u32) -> Ledger {
+        let mut ledger = Ledger::new(limit.max(rows.len() as u32), participants);
+        for mut row in rows {
+            let handle = ledger.rows.len() as u32;
+            row.next_of_owner = NO_ACCOUNT;
+            ledger.by_id.insert(hash_64(row.id), handle);
+            ledger.rows.push(row);
+            ledger.link_owner(handle);
+        }
+        ledger
+    }
+
+    /// Appends the account to its owner's list.
+    fn link_owner(&mut self, handle: Handle) {
+        let owner = self.rows[handle as usize].participant as usize;
+        if self.by_owner.len() <= owner {
+            self.by_owner.resize(owner + 1, (NO_ACCOUNT, NO_ACCOUNT));
+        }
+        let (first, last) = &mut self.by_owner[owner];
+        if *first == NO_ACCOUNT {
+            *first = handle;
+        } else {
+            self.rows[*last as usize].next_of_owner = handle;
+        }
+        *last = handle;
+    }
+
+    /// The room's invariants: conservation per asset, floors, lookups.
+    pub(super) fn audit(&self, assets: usize) -> Result<(), String> {
+        // Sums of many 128-bit sums: count in two halves so that the audit itself cannot overflow.
+        let mut posted = vec![Balance::default(); assets];
+        let mut pending = vec![Balance::default(); assets];
+        for (handle, row) in self.rows.iter().enumerate() {
+            posted[row.asset as usize].add(row.debits_posted, row.credits_posted);
+            pending[row.asset as usize].add(row.debits_pending, row.credits_pending);
+            self.audit_row(handle as u32, row)?;
+        }
+        for (asset, (posted, pending)) in posted.iter().zip(&pending).enumerate() {
+            if !posted.is_even() || !pending.is_even() {
+                return Err(format!("asset {asset}: debits and credits differ"));
+            }
+        }
+        Ok(())
+    }
+
+    fn audit_row(&self, handle: Handle, row: &AccountRow) -> Result<(), String> {
+        if self.find(AccountId(row.id)) != Some(handle) {
+            return Err(format!("account {}: not found by its id", row.id));
+        }
+        let debits = row
+            .debits_posted
+            .checked_add(row.debits_pending)
+            .and_then(|sum| sum.checked_add(row.held));
+        if debits.is_none() {
+            return Err(format!("account {}: debits overflow", row.id));
+        }
+        Ok(())
+    }
+}
+
+/// Debits and credits of one asset, in 64-bit halves.
+#[derive(Clone, Default)]
+struct Balance {
+    low: i128,
+    high: i128,
+}
+
+impl Balance {
+    fn add(&mut self, debit: u128, credit: u128) {
+        let low = |sum: u128| i128::from(sum as u64);
+        let high = |sum: u128| i128::from((sum >> 64) as u64);
+        self.low += low(credit) - low(debit);
+        self.high += high(credit) - high(debit);
+    }
+
+    fn is_even(&self) -> bool {
+        // Both halves weigh together: low + high * 2^64 == 0.
+        self.low % (1 << 64) == 0 && self.high + (self.low >> 64) == 0
+    }
+}

@@ -1,0 +1,125 @@
+//! Assets and participants: what is held, and by whom.
+
+use super::index::{Handle, Index, hash_64};
+use crate::protocol::command::AssetKind;
+use crate::protocol::units::{AssetId, ParticipantId};
+use crate::protocol::wire::Text16;
+use bytemuck::{Pod, Zeroable};
+
+/// One asset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct AssetRow {
+    pub(super) code: Text16,
+    pub(super) id: u32,
+    scale: u8,
+    kind: u8,
+    reserved: [u8; 10],
+}
+
+impl AssetRow {
+    pub(super) fn new(id: AssetId, code: Text16, scale: u8, kind: AssetKind) -> AssetRow {
+        AssetRow {
+            code,
+            id: id.0,
+            scale,
+            kind: kind as u8,
+            reserved: [0; 10],
+        }
+    }
+}
+
+/// One participant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct ParticipantRow {
+    pub(super) code: Text16,
+    pub(super) id: u32,
+    reserved: [u8; 12],
+}
+
+impl ParticipantRow {
+    pub(super) fn new(id: ParticipantId, code: Text16) -> ParticipantRow {
+        ParticipantRow {
+            code,
+            id: id.0,
+            reserved: [0; 12],
+        }
+    }
+}
+
+/// Rows that an outside 32-bit id names.
+pub(super) trait Named: Copy + Pod {
+    /// The outside id.
+    fn id(&self) -> u32;
+}
+
+impl Named for AssetRow {
+    fn id(&self) -> u32 {
+        self.id
+    }
+}
+
+impl Named for ParticipantRow {
+    fn id(&self) -> u32 {
+        self.id
+    }
+}
+
+/// A table of rows with outside ids; handles are dense and never reused.
+pub(super) struct Registry<R> {
+    rows: Vec<R>,
+    by_id: Index,
+    limit: u32,
+}
+
+impl<R: Named> Registry<R> {
+    pub(super) fn new(limit: u32) -> Registry<R> {
+        Registry {
+            rows: Vec::with_capacity(limit as usize),
+            by_id: Index::new(limit),
+            limit,
+        }
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        (self.rows.len() as u32) < self.limit
+    }
+
+    #[inline]
+    pub(super) fn find(&self, id: u32) -> Option<Handle> {
+        self.by_id.find(hash_64(u64::from(id)), |handle| {
+            self.rows[handle as usize].id() == id
+        })
+    }
+
+    #[inline]
+    pub(super) fn row(&self, handle: Handle) -> &R {
+        &self.rows[handle as usize]
+    }
+
+    pub(super) fn row_mut(&mut self, handle: Handle) -> &mut R {
+        &mut self.rows[handle as usize]
+    }
+
+    pub(super) fn rows(&self) -> &[R] {
+        &self.rows
+    }
+
+    /// Adds a row. Its id is new and there is room.
+    pub(super) fn add(&mut self, row: R) -> Handle {
+        let handle = self.rows.len() as u32;
+        self.by_id.insert(hash_64(u64::from(row.id())), handle);
+        self.rows.push(row);
+        handle
+    }
+
+    /// Rebuilds the table around rows read from a snapshot.
+    pub(super) fn restore(rows: Vec<R>, limit: u32) -> Registry<R> {
+        let mut table = Registry::new(limit.max(rows.len() as u32));
+        for row in rows {
+            table.add(row);
+        }
+        table
+    }
+}

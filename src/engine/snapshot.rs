@@ -1,0 +1,131 @@
+//! The whole state as bytes, and its digest. Tables are written as they lie (rows are plain data
+//! without padding); indexes are rebuilt when read. The store adds checksum, names and framing.
+
+use super::Engine;
+use super::ledger::{AccountRow, Ledger};
+use super::limits::Limits;
+use super::matching::Matching;
+use super::reference_data::Registry;
+use super::settlement::queue::Payments;
+use super::state::State;
+use super::transfers::Transfers;
+use crate::protocol::units::Timestamp;
+use bytemuck::Pod;
+use std::io::{self, Read, Write};
+
+/// Rows read at a time: a damaged count cannot make the reader take memory it will not fill.
+const ROWS_AT_ONCE: usize = 1 << 16;
+
+impl Engine {
+    /// Writes the whole state. Framing, checksum and naming are the snapshot store's.
+    pub fn write_snapshot(&self, out: &mut dyn Write) -> io::Result<()> {
+        let state = &self.state;
+        write_rows(out, &[self.sequence, self.now.0])?;
+        write_rows(out, &[state.day])?;
+        write_rows(out, state.assets.rows())?;
+        write_rows(out, state.participants.rows())?;
+        write_rows(out, state.ledger.rows())?;
+        write_rows(out, state.transfers.rows())?;
+        write_rows(out, state.payments.rows())?;
+        write_rows(out, &state.payments.queue_order())?;
+        write_rows(out, state.instruments.rows())?;
+        state.matching.write_snapshot(out)
+    }
+
+    /// Reads what [`Engine::write_snapshot`] wrote into tables of these sizes; a table that held
+    /// more than the limits say keeps what it held and takes no more.
+    pub fn read_snapshot(limits: &Limits, input: &mut dyn Read) -> io::Result<Engine> {
+        let head: Vec<u64> = read_rows(input)?;
+        let [sequence, now] = head[..] else {
+            return Err(damaged("head"));
+        };
+        let day = read_rows(input)?;
+        let [day] = day[..] else {
+            return Err(damaged("business day"));
+        };
+        let assets = Registry::restore(read_rows(input)?, limits.assets);
+        let participants = Registry::restore(read_rows(input)?, limits.participants);
+        let accounts: Vec<AccountRow> = read_rows(input)?;
+        let account_room = limits.accounts.max(accounts.len() as u32);
+        let ledger = Ledger::restore(accounts, limits.accounts, limits.participants);
+        let transfers = Transfers::restore(read_rows(input)?, limits.transfers);
+        let payments = read_rows(input)?;
+        let queue_order: Vec<u32> = read_rows(input)?;
+        let payments = Payments::restore(payments, &queue_order, limits.payments, account_room);
+        let instruments = Registry::restore(read_rows(input)?, limits.instruments);
+        let matching = Matching::read_snapshot(limits, input)?;
+        let mut state = State::new(&Limits::small());
+        state.assets = assets;
+        state.participants = participants;
+        state.ledger = ledger;
+        state.transfers = transfers;
+        state.payments = payments;
+        state.instruments = instruments;
+        state.matching = matching;
+        state.day = day;
+        Ok(Engine {
+            sequence,
+            now: Timestamp(now),
+            state,
+        })
+    }
+
+    /// BLAKE3 over the whole state in canonical order. The clock and the sequence are not part of
+    /// it: two nodes that reached the same books by different ticks agree.
+    pub fn digest(&self) -> [u8; 32] {
+        let state = &self.state;
+        let mut hasher = blake3::Hasher::new();
+        hash_rows(&mut hasher, "day", &[state.day]);
+        hash_rows(&mut hasher, "assets", state.assets.rows());
+        hash_rows(&mut hasher, "participants", state.participants.rows());
+        hash_rows(&mut hasher, "accounts", state.ledger.rows());
+        hash_rows(&mut hasher, "transfers", state.transfers.rows());
+        hasher.update(b"payments");
+        for row in state.payments.rows() {
+            hasher.update(&row.canonical());
+        }
+        hash_rows(&mut hasher, "queues", &state.payments.queue_order());
+        hash_rows(&mut hasher, "instruments", state.instruments.rows());
+        state.matching.digest_into(&mut hasher);
+        *hasher.finalize().as_bytes()
+    }
+}
+
+fn hash_rows<R: Pod>(hasher: &mut blake3::Hasher, name: &str, rows: &[R]) {
+    hasher.update(name.as_bytes());
+    hasher.update(&(rows.len() as u64).to_le_bytes());
+    hasher.update(bytemuck::cast_slice(rows));
+}
+
+fn damaged(what: &str) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("snapshot: {what} is not what this release writes"),
+    )
+}
+
+/// Appends a table: row size, count, rows.
+pub(super) fn write_rows<R: Pod>(out: &mut dyn Write, rows: &[R]) -> io::Result<()> {
+    out.write_all(&(size_of::<R>() as u64).to_le_bytes())?;
+    out.write_all(&(rows.len() as u64).to_le_bytes())?;
+    out.write_all(bytemuck::cast_slice(rows))
+}
+
+/// Reads a table written by [`write_rows`].
+pub(super) fn read_rows<R: Pod>(input: &mut dyn Read) -> io::Result<Vec<R>> {
+    let mut word = [0; 8];
+    input.read_exact(&mut word)?;
+    if u64::from_le_bytes(word) != size_of::<R>() as u64 {
+        return Err(damaged("a row size"));
+    }
+    input.read_exact(&mut word)?;
+    let count = usize::try_from(u64::from_le_bytes(word)).map_err(|_| damaged("a row count"))?;
+    let mut rows: Vec<R> = Vec::new();
+    while rows.len() < count {
+        let start = rows.len();
+        let step = (count - start).min(ROWS_AT_ONCE);
+        rows.resize(start + step, R::zeroed());
+        input.read_exact(bytemuck::cast_slice_mut(&mut rows[start..]))?;
+    }
+    Ok(rows)
+}
