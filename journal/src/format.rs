@@ -1,4 +1,5 @@
-//! The bytes on the disk: the label and the link that open a segment, the header that opens a frame, the checksum rules.
+//! The bytes on the disk: the label and the link that open a segment, the header that opens a
+//! frame, the checksum rules.
 //!
 //! ```text
 //! segment file          0          512         4096                                                    segment_bytes
@@ -8,10 +9,11 @@
 //! frame                 | header 32 bytes | payload, `length` bytes | zeros up to a multiple of 32 |
 //! ```
 //!
-//! The label is written and synced while the file is still a spare, so a file that carries a segment's name always has a
-//! durable one. The link is written at the roll, when the history before it is known, and becomes durable with the
-//! first commit after it. docs/journal.md has the same tables with their reasons; a test holds the two together.
-//! Numbers are little-endian. This file knows offsets and sums, never files.
+//! The label is written and synced while the file is still a spare, so a file that carries a
+//! segment's name always has a durable one. The link is written at the roll, when the history
+//! before it is known, and becomes durable with the first commit after it. docs/journal.md has the
+//! same tables with their reasons; a test holds the two together. Numbers are little-endian. This
+//! file knows offsets and sums, never files.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -24,7 +26,8 @@ pub const MAGIC: [u8; 8] = *b"MILLRJNL";
 pub const FORMAT_VERSION: u16 = 1;
 /// The unit in which files are zeroed, dirtied and synced.
 pub const PAGE_BYTES: usize = 4096;
-/// Where the link stands: its own 512-byte sector, so that a torn write of it cannot hurt the label.
+/// Where the link stands: its own 512-byte sector, so that a torn write of it cannot hurt the
+/// label.
 pub const LINK_OFFSET: usize = 512;
 /// Where the first frame stands. Everything between the link and this offset is zero.
 pub const FRAMES_OFFSET: usize = 4096;
@@ -38,7 +41,8 @@ pub const SEGMENT_BYTES_MIN: u64 = 1 << 20;
 pub const SEGMENT_BYTES_MAX: u64 = 1 << 31;
 /// The segment size unless the options say otherwise.
 pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
-/// The longest payload unless the options say otherwise: 1 MiB and some slack for the caller's own framing.
+/// The longest payload unless the options say otherwise: 1 MiB and some slack for the caller's own
+/// framing.
 pub const RECORD_BYTES_DEFAULT: usize = (1 << 20) + (64 << 10);
 
 /// A frame that carries a record.
@@ -66,7 +70,8 @@ pub struct Label {
     pub journal_id: [u8; 16],
     /// Random, fresh for every use of a file: bytes left from an earlier use never verify.
     pub segment_id: u64,
-    /// When the spare was prepared, nanoseconds since the Unix epoch. For people; nothing depends on it.
+    /// When the spare was prepared, nanoseconds since the Unix epoch. For people; nothing depends
+    /// on it.
     pub created_at_ns: u64,
     /// Zero.
     pub reserved: [u8; 28],
@@ -82,26 +87,31 @@ pub struct Link {
     pub first_sequence: u64,
     /// The last sequence known to be on the disk when the segment was linked.
     pub watermark: u64,
-    /// BLAKE3 of the previous segment's content (which begins with its own chain); zeros in the first segment.
+    /// BLAKE3 of the previous segment's content (which begins with its own chain); zeros in the
+    /// first segment.
     pub chain: [u8; 32],
     /// Zero.
     pub reserved: [u8; 12],
-    /// CRC32C of the bytes before it, chained from the label's; written last, never zero once written.
+    /// CRC32C of the bytes before it, chained from the label's; written last, never zero once
+    /// written.
     pub crc: u32,
 }
 
 /// What opens a frame.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable,
+)]
 #[repr(C)]
 pub struct FrameHeader {
     /// Bytes of the payload.
     pub length: u32,
     /// See [`crc_seed`]; never zero once written.
     pub crc: u32,
-    /// 1, 2, 3 and so on over the whole journal; a pad repeats the sequence of the record that follows it.
+    /// 1, 2, 3 and so on over the whole journal; a pad repeats the sequence of the record that
+    /// follows it.
     pub sequence: u64,
-    /// The last sequence known to be on the disk when the frame was appended: the proof that lets recovery tell damage
-    /// from a torn tail.
+    /// The last sequence known to be on the disk when the frame was appended: the proof that lets
+    /// recovery tell damage from a torn tail.
     pub watermark: u64,
     /// [`KIND_DATA`] or [`KIND_PAD`].
     pub kind: u16,
@@ -116,7 +126,8 @@ const _: () = assert!(size_of::<Link>() == 64 && LINK_OFFSET + size_of::<Link>()
 const _: () = assert!(size_of::<FrameHeader>() == FRAME_HEADER_BYTES);
 const _: () = assert!(FRAMES_OFFSET.is_multiple_of(FRAME_ALIGN) && FRAMES_OFFSET == PAGE_BYTES);
 
-/// Bytes that a record of `payload_len` bytes occupies in a segment: header, payload, zeros up to the alignment.
+/// Bytes that a record of `payload_len` bytes occupies in a segment: header, payload, zeros up to
+/// the alignment.
 ///
 /// ```
 /// assert_eq!(millrace_journal::slot_bytes(0), 32);
@@ -133,11 +144,12 @@ pub const fn payload_bytes_max(segment_bytes: u64) -> usize {
     segment_bytes as usize - FRAMES_OFFSET - FRAME_HEADER_BYTES
 }
 
-/// The initial value of a frame's CRC: the previous frame's CRC (the label's for the first frame), the segment's key
-/// and the length. The sum then runs over the slot from byte 8 to its end (a pad: to the end of its header).
+/// The initial value of a frame's CRC: the previous frame's CRC (the label's for the first frame),
+/// the segment's key and the length. The sum then runs over the slot from byte 8 to its end (a pad:
+/// to the end of its header).
 ///
-/// Chaining and the key make bytes of an earlier use of the file worthless; each of the three terms enters bijectively,
-/// so a change of one alone is always seen.
+/// Chaining and the key make bytes of an earlier use of the file worthless; each of the three terms
+/// enters bijectively, so a change of one alone is always seen.
 #[inline]
 pub fn crc_seed(previous_crc: u32, segment_key: u32, length: u32) -> u32 {
     previous_crc ^ segment_key ^ length
@@ -170,7 +182,13 @@ impl Label {
 impl Link {
     /// A link with its checksum, bound to the label of its own segment.
     pub fn sealed(label_crc: u32, first_sequence: u64, watermark: u64, chain: [u8; 32]) -> Link {
-        let mut link = Link { first_sequence, watermark, chain, reserved: [0; 12], crc: 0 };
+        let mut link = Link {
+            first_sequence,
+            watermark,
+            chain,
+            reserved: [0; 12],
+            crc: 0,
+        };
         link.crc = link.checksum(label_crc);
         link
     }
@@ -203,7 +221,11 @@ impl FrameHeader {
     /// Bytes of the slot that the checksum covers, counted from the frame's beginning.
     #[inline]
     pub fn covered_bytes(&self) -> usize {
-        if self.kind == KIND_PAD { FRAME_HEADER_BYTES } else { self.slot_bytes() }
+        if self.kind == KIND_PAD {
+            FRAME_HEADER_BYTES
+        } else {
+            self.slot_bytes()
+        }
     }
 }
 
@@ -212,7 +234,8 @@ pub fn segment_name(index: u64) -> String {
     format!("{index:016}{SEGMENT_SUFFIX}")
 }
 
-/// The index in a segment's file name; `None` when the name is not exactly one that [`segment_name`] makes.
+/// The index in a segment's file name; `None` when the name is not exactly one that
+/// [`segment_name`] makes.
 pub fn segment_index(name: &str) -> Option<u64> {
     let index = name.strip_suffix(SEGMENT_SUFFIX)?.parse().ok()?;
     (segment_name(index) == name && index > 0).then_some(index)
@@ -235,14 +258,28 @@ mod tests {
     fn names_and_indices_agree() {
         assert_eq!(segment_name(7), "0000000000000007.segment");
         assert_eq!(segment_index("0000000000000007.segment"), Some(7));
-        for wrong in ["7.segment", "0000000000000000.segment", "000000000000000x.segment", "spare", "+000000000000007.segment"] {
+        for wrong in [
+            "7.segment",
+            "0000000000000000.segment",
+            "000000000000000x.segment",
+            "spare",
+            "+000000000000007.segment",
+        ] {
             assert_eq!(segment_index(wrong), None, "{wrong}");
         }
     }
 
     #[test]
     fn a_header_survives_the_trip_through_words() {
-        let header = FrameHeader { length: 5, crc: 9, sequence: 1 << 40, watermark: 3, kind: KIND_DATA, reserved: 0, term: 0 };
+        let header = FrameHeader {
+            length: 5,
+            crc: 9,
+            sequence: 1 << 40,
+            watermark: 3,
+            kind: KIND_DATA,
+            reserved: 0,
+            term: 0,
+        };
         assert_eq!(FrameHeader::from_words(header.words()), header);
         assert_eq!(header.words()[0], 5 | 9 << 32);
     }

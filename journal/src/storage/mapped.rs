@@ -2,12 +2,14 @@
 //!
 //! Three measured facts shape this file (figures in docs/journal.md):
 //!
-//! - A sparse or merely allocated file faults on every page, and on a full disk the fault is a SIGBUS. So a segment
-//!   is written with real zeros and synced before anyone maps it.
-//! - Zeros written in large pieces sit in the page cache as 2 MiB folios, and then every sync of a few records writes 2 MiB. So
-//!   the zeros go out in 4 KiB writes, and the map is advised `MADV_RANDOM`. A restart must not undo that: reading the tail
-//!   segment back from a cold disk would build large folios too, so [`Storage::warm`] reads it with read-ahead switched off.
-//! - Removing a 64 MiB file costs as much as filling one, so leftover files are overwritten, not removed.
+//! - A sparse or merely allocated file faults on every page, and on a full disk the fault is a
+//!   SIGBUS. So a segment is written with real zeros and synced before anyone maps it.
+//! - Zeros written in large pieces sit in the page cache as 2 MiB folios, and then every sync of a
+//!   few records writes 2 MiB. So the zeros go out in 4 KiB writes, and the map is advised
+//!   `MADV_RANDOM`. A restart must not undo that: reading the tail segment back from a cold disk
+//!   would build large folios too, so [`Storage::warm`] reads it with read-ahead switched off.
+//! - Removing a 64 MiB file costs as much as filling one, so leftover files are overwritten, not
+//!   removed.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -32,13 +34,19 @@ pub struct MappedFiles {
 impl MappedFiles {
     /// The directory as it is; nothing is touched.
     pub fn at(dir: &Path) -> MappedFiles {
-        MappedFiles { dir: dir.to_owned() }
+        MappedFiles {
+            dir: dir.to_owned(),
+        }
     }
 
     /// The directory, made if it is not there yet (its parent must be).
     pub fn create(dir: &Path) -> io::Result<MappedFiles> {
         match fs::create_dir(dir) {
-            Ok(()) => sync_dir(dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))?,
+            Ok(()) => sync_dir(
+                dir.parent()
+                    .filter(|parent| !parent.as_os_str().is_empty())
+                    .unwrap_or(Path::new(".")),
+            )?,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
@@ -46,7 +54,12 @@ impl MappedFiles {
     }
 
     fn lock_file(&self) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(self.dir.join(LOCK_NAME))
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(self.dir.join(LOCK_NAME))
     }
 }
 
@@ -56,7 +69,9 @@ impl Storage for MappedFiles {
     }
 
     fn names(&self) -> io::Result<Vec<String>> {
-        fs::read_dir(&self.dir)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+        fs::read_dir(&self.dir)?
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect()
     }
 
     fn lock(&self) -> io::Result<Box<dyn Send>> {
@@ -69,15 +84,23 @@ impl Storage for MappedFiles {
     }
 
     fn is_locked(&self) -> bool {
-        let Ok(file) = File::open(self.dir.join(LOCK_NAME)) else { return false };
+        let Ok(file) = File::open(self.dir.join(LOCK_NAME)) else {
+            return false;
+        };
         matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
     }
 
     fn prepare(&self, name: &str, bytes: u64) -> io::Result<()> {
         let path = self.dir.join(name);
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
         file.set_len(bytes)?;
-        // Asks for the blocks at once: a full disk shows here, before anything is written, and the blocks lie together.
+        // Asks for the blocks at once: a full disk shows here, before anything is written, and the
+        // blocks lie together.
         match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
             Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
             Err(error) => return Err(error.into()),
@@ -103,7 +126,10 @@ impl Storage for MappedFiles {
 
     fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn SegmentFile>> {
         let path = self.dir.join(name);
-        let file = OpenOptions::new().read(true).write(access == Access::Write).open(path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(access == Access::Write)
+            .open(path)?;
         let mapping = match access {
             Access::Write => Mapping::writable(&file)?,
             Access::Scan | Access::Follow => Mapping::readable(&file)?,
@@ -111,7 +137,10 @@ impl Storage for MappedFiles {
         if mapping.len() > 0 {
             advise(&mapping, access)?;
         }
-        Ok(Box::new(MappedFile { file, mapping: Arc::new(mapping) }))
+        Ok(Box::new(MappedFile {
+            file,
+            mapping: Arc::new(mapping),
+        }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -130,7 +159,9 @@ impl Storage for MappedFiles {
 fn advise(mapping: &Mapping, access: Access) -> io::Result<()> {
     match access {
         Access::Write | Access::Follow => mapping.advise(Advice::Random),
-        Access::Scan => mapping.advise(Advice::Sequential).and_then(|()| mapping.advise(Advice::WillNeed)),
+        Access::Scan => mapping
+            .advise(Advice::Sequential)
+            .and_then(|()| mapping.advise(Advice::WillNeed)),
     }
 }
 
@@ -148,8 +179,8 @@ impl SegmentFile for MappedFile {
         &self.mapping
     }
 
-    /// The length never changes and the blocks are there, so the data alone is enough. `fdatasync` finds the dirty pages of
-    /// the map by itself; the range is the promise, the file is the deed.
+    /// The length never changes and the blocks are there, so the data alone is enough. `fdatasync`
+    /// finds the dirty pages of the map by itself; the range is the promise, the file is the deed.
     fn sync(&self, _range: Range<usize>) -> io::Result<()> {
         self.file.sync_data()
     }

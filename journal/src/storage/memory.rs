@@ -52,7 +52,11 @@ impl Storage for MemoryStorage {
     }
 
     fn open(&self, name: &str, _access: Access) -> io::Result<Box<dyn SegmentFile>> {
-        let file = self.files().get(name).cloned().ok_or(io::ErrorKind::NotFound)?;
+        let file = self
+            .files()
+            .get(name)
+            .cloned()
+            .ok_or(io::ErrorKind::NotFound)?;
         Ok(Box::new(MemoryFile(file)))
     }
 
@@ -64,7 +68,10 @@ impl Storage for MemoryStorage {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.files().remove(name).map(drop).ok_or(io::ErrorKind::NotFound.into())
+        self.files()
+            .remove(name)
+            .map(drop)
+            .ok_or(io::ErrorKind::NotFound.into())
     }
 
     fn sync_names(&self) -> io::Result<()> {

@@ -1,11 +1,13 @@
 //! Where segments live: the seam between the journal and the disk.
 //!
-//! The journal asks a [`Storage`] for files by name and a [`SegmentFile`] for its bytes and its sync. Virtual calls happen per
-//! segment and per sync; appends and reads go straight to the [`Mapping`]. Three implementations:
+//! The journal asks a [`Storage`] for files by name and a [`SegmentFile`] for its bytes and its
+//! sync. Virtual calls happen per segment and per sync; appends and reads go straight to the
+//! [`Mapping`]. Three implementations:
 //!
 //! - [`MappedFiles`]: a directory on a disk.
 //! - [`MemoryStorage`]: nothing outlives the process; for tests and benches.
-//! - [`FaultyStorage`]: memory that remembers what was synced, fails on demand and yields crash images.
+//! - [`FaultyStorage`]: memory that remembers what was synced, fails on demand and yields crash
+//!   images.
 
 mod faulty;
 mod mapped;
@@ -25,9 +27,10 @@ use crate::mapping::Mapping;
 
 /// A set of named files with their names made durable separately from their content.
 ///
-/// A fault-injecting storage may assume what the journal assumes of a disk: a sync that returned success made the range
-/// durable; without a sync any subset of the changed 512-byte sectors may survive; renames survive in the order they were made
-/// in, all of them up to the last [`Storage::sync_names`].
+/// A fault-injecting storage may assume what the journal assumes of a disk: a sync that returned
+/// success made the range durable; without a sync any subset of the changed 512-byte sectors may
+/// survive; renames survive in the order they were made in, all of them up to the last
+/// [`Storage::sync_names`].
 pub trait Storage: Send + Sync + fmt::Debug {
     /// The name as an operator would type it, for messages.
     fn path_of(&self, name: &str) -> PathBuf;
@@ -35,16 +38,19 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Every file name, in no particular order.
     fn names(&self) -> io::Result<Vec<String>>;
 
-    /// Takes the exclusive lock; it is released when the value is dropped. `WouldBlock` when another holds it.
+    /// Takes the exclusive lock; it is released when the value is dropped. `WouldBlock` when
+    /// another holds it.
     fn lock(&self) -> io::Result<Box<dyn Send>>;
 
     /// True while someone holds the lock.
     fn is_locked(&self) -> bool;
 
-    /// Makes `name` a file of `bytes` zero bytes in real blocks, synced. An existing file is reused and overwritten.
+    /// Makes `name` a file of `bytes` zero bytes in real blocks, synced. An existing file is reused
+    /// and overwritten.
     fn prepare(&self, name: &str, bytes: u64) -> io::Result<()>;
 
-    /// Brings a file that will be written again into the page cache the way [`Storage::prepare`] leaves it there.
+    /// Brings a file that will be written again into the page cache the way [`Storage::prepare`]
+    /// leaves it there.
     fn warm(&self, _name: &str) -> io::Result<()> {
         Ok(())
     }
