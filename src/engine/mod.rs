@@ -13,8 +13,7 @@ mod index;
 mod instruments;
 mod ledger;
 mod limits;
-#[path = "matching_stub.rs"]
-pub(crate) mod matching;
+pub mod matching;
 mod outbox;
 mod reference_data;
 mod settlement;
