@@ -1,1 +1,7 @@
-fn main() {}
+//! The `millrace` binary: see `millrace --help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    millrace::cli::main()
+}

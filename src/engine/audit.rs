@@ -2,10 +2,9 @@
 //! after every command in tests, before a snapshot is written, and in `millrace verify`.
 
 use super::Engine;
-use super::instruments::InstrumentRow;
+use super::handlers::fills::hold_of;
 use super::state::State;
-use crate::protocol::command::Side;
-use crate::protocol::units::{Price, Quantity, base_amount};
+use crate::protocol::command::{Priority, Side};
 
 impl Engine {
     /// Every invariant over the whole state; the error says which one broke and where.
@@ -35,13 +34,9 @@ fn audit_holds(state: &State) -> Result<(), String> {
                     Side::Buy => order.quote_account,
                     Side::Sell => order.base_account,
                 };
-                held[account as usize] += order_hold(
-                    instrument,
-                    side,
-                    order.price,
-                    order.leaves,
-                    order.fee_budget,
-                );
+                let (leaves, budget) = (order.leaves, order.fee_budget);
+                let hold = hold_of(instrument, side, order.price, leaves, budget);
+                held[account as usize] += hold.0;
             });
         }
     }
@@ -56,25 +51,7 @@ fn audit_holds(state: &State) -> Result<(), String> {
     Ok(())
 }
 
-/// What a live order holds: a buy its notional and fee budget in quote, a sell its base.
-pub(super) fn order_hold(
-    instrument: &InstrumentRow,
-    side: Side,
-    price: Price,
-    leaves: Quantity,
-    fee_budget: u128,
-) -> u128 {
-    match side {
-        Side::Buy => {
-            let notional = instrument.notional(price, leaves);
-            notional.expect("checked at entry").0 + fee_budget
-        }
-        Side::Sell => base_amount(leaves, instrument.lot_size).0,
-    }
-}
-
 fn audit_queue_heads(state: &State) -> Result<(), String> {
-    use crate::protocol::command::Priority;
     if !state.day.admits_payment(Priority::High) {
         return Ok(());
     }

@@ -32,6 +32,11 @@ impl Index {
         }
     }
 
+    /// Takes its memory for good.
+    pub(super) fn take_memory(&mut self) {
+        crate::memory::take(&mut self.entries);
+    }
+
     /// Whether another row can be added.
     pub(super) fn has_room(&self) -> bool {
         self.len < self.capacity

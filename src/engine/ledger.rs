@@ -107,6 +107,11 @@ impl Ledger {
         }
     }
 
+    pub(super) fn take_memory(&mut self) {
+        crate::memory::take(&mut self.rows);
+        self.by_id.take_memory();
+    }
+
     /// The account of that id.
     #[inline]
     pub(super) fn find(&self, id: AccountId) -> Option<Handle> {
@@ -246,18 +251,18 @@ impl Ledger {
         self.rows[credit as usize].credits_posted += amount.0;
     }
 
-    /// Marks the account as one that fills may credit; `false` where its sums are too large.
-    pub(super) fn open_for_trading(&mut self, account: Handle) -> bool {
-        let row = &mut self.rows[account as usize];
-        if row.flags & TRADING != 0 {
-            return true;
-        }
+    /// Whether the account may be one that fills credit: its sums are not too large for it.
+    #[inline]
+    pub(super) fn may_trade(&self, account: Handle) -> bool {
+        let row = self.row(account);
         let credits = row.credits_posted.saturating_add(row.credits_pending);
-        if row.debits().max(credits) > TRADING_SUM_MAX {
-            return false;
-        }
-        row.flags |= TRADING;
-        true
+        row.flags & TRADING != 0 || row.debits().max(credits) <= TRADING_SUM_MAX
+    }
+
+    /// Marks the account as one that fills may credit. [`Ledger::may_trade`] has said so.
+    #[inline]
+    pub(super) fn open_for_trading(&mut self, account: Handle) {
+        self.rows[account as usize].flags |= TRADING;
     }
 
     /// Holds `amount` as cover. [`Ledger::check_cover`] has passed.

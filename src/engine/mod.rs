@@ -48,6 +48,14 @@ impl Engine {
         }
     }
 
+    /// Takes the memory of every table for good, so that no command pays for a page fault. A node
+    /// does this at start.
+    pub fn take_memory(&mut self) {
+        self.state.ledger.take_memory();
+        self.state.transfers.take_memory();
+        self.state.payments.take_memory();
+    }
+
     /// Executes one command, whole (a batch with all its items). Cannot fail: a refusal is an
     /// event. `sequence` is one more than the last.
     ///
@@ -185,10 +193,16 @@ impl Engine {
     /// Warms the caches for a command that comes about four commands later: what its lookups find.
     #[inline]
     pub fn prefetch_rows(&self, command: CommandRef<'_>) {
-        if command.kind() == Some(CommandKind::Transfer)
-            && let Ok(Command::Transfer(asked)) = command.decode()
-        {
-            handlers::transfers::touch_rows(&self.state, asked);
+        match command.kind() {
+            Some(CommandKind::Transfer) => {
+                if let Ok(Command::Transfer(asked)) = command.decode() {
+                    handlers::transfers::touch_rows(&self.state, asked);
+                }
+            }
+            Some(CommandKind::CancelOrder | CommandKind::ReplaceOrder) => {
+                orders::touch_order(&self.state, command);
+            }
+            _ => {}
         }
     }
 

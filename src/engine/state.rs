@@ -23,7 +23,7 @@ pub(super) struct State {
     pub(super) matching: Matching,
     pub(super) day: BusinessDay,
     /// Accounts whose liquidity rose during the present command; empty between commands.
-    risen: BinaryHeap<Reverse<Handle>>,
+    pub(super) risen: Risen,
 }
 
 impl State {
@@ -37,7 +37,7 @@ impl State {
             instruments: Registry::new(limits.instruments),
             matching: Matching::new(limits),
             day: BusinessDay::new(),
-            risen: BinaryHeap::with_capacity(4_096),
+            risen: Risen(BinaryHeap::with_capacity(4_096)),
         }
     }
 
@@ -45,17 +45,28 @@ impl State {
     /// ends.
     #[inline]
     pub(super) fn liquidity_rose(&mut self, account: Handle) {
-        if self.payments.queued() > 0 && self.payments.queued_at(account).0 > 0 {
-            self.risen.push(Reverse(account));
+        self.risen.note(&self.payments, account);
+    }
+}
+
+/// Accounts with queued payments whose liquidity rose, lowest first.
+pub(super) struct Risen(BinaryHeap<Reverse<Handle>>);
+
+impl Risen {
+    /// Notes `account` if anything waits there.
+    #[inline]
+    pub(super) fn note(&mut self, payments: &Payments, account: Handle) {
+        if payments.queued() > 0 && payments.queued_at(account).0 > 0 {
+            self.0.push(Reverse(account));
         }
     }
 
-    /// The lowest account whose liquidity rose, once.
+    /// The lowest account noted, once.
     #[inline]
-    pub(super) fn next_risen(&mut self) -> Option<Handle> {
-        let Reverse(account) = self.risen.pop()?;
-        while self.risen.peek() == Some(&Reverse(account)) {
-            self.risen.pop();
+    pub(super) fn next(&mut self) -> Option<Handle> {
+        let Reverse(account) = self.0.pop()?;
+        while self.0.peek() == Some(&Reverse(account)) {
+            self.0.pop();
         }
         Some(account)
     }

@@ -43,6 +43,11 @@ impl Transfers {
         }
     }
 
+    pub(super) fn take_memory(&mut self) {
+        crate::memory::take(&mut self.rows);
+        self.by_id.take_memory();
+    }
+
     pub(super) fn has_room(&self) -> bool {
         (self.rows.len() as u32) < self.limit
     }

@@ -2,8 +2,7 @@
 //! holds its default is left out of the JSON line.
 
 use super::command::{
-    Algorithm, CommandKind, DayPhase, InstrumentPhase, OrderType, ParticipantState, Priority, Side,
-    TimeInForce,
+    Algorithm, CommandKind, InstrumentPhase, OrderType, Priority, Side, TimeInForce,
 };
 use super::reason::{CancelReason, Reason};
 use super::units::{
@@ -305,6 +304,12 @@ wire_struct! {
 wire_struct! {
     /// An account as it stands.
     pub struct Account {
+        /// The account.
+        account: AccountId,
+        /// Its owner.
+        participant: ParticipantId,
+        /// Reserved.
+        _reserved: [Zero; 4],
         /// Minor units reserved to leave.
         debits_pending: Amount,
         /// Minor units that left.
@@ -313,20 +318,12 @@ wire_struct! {
         credits_pending: Amount,
         /// Minor units that came.
         credits_posted: Amount,
+        /// credits_posted - debits_posted - debits_pending - held + credit_line.
+        available: i128,
         /// Held as cover of orders.
         held: Amount,
         /// How far below zero it may go.
         credit_line: Amount,
-        /// credits_posted - debits_posted - debits_pending - held + credit_line, two's complement.
-        available: i128,
-        /// The account.
-        account: AccountId,
-        /// Its owner.
-        participant: ParticipantId,
-        /// Its owner's state.
-        participant_state: ParticipantState,
-        /// Reserved.
-        _reserved: [Zero; 3],
     }
 }
 
@@ -452,18 +449,6 @@ wire_struct! {
     }
 }
 
-wire_struct! {
-    /// The business day moved on.
-    pub struct PhaseChanged {
-        /// Its phase now.
-        phase: DayPhase,
-        /// Reserved.
-        _reserved: [Zero; 7],
-        /// Business days since the journal began.
-        day: u64,
-    }
-}
-
 macro_rules! events {
     ($( $(#[doc = $doc:literal])* $variant:ident = $code:literal $text:literal, $body:ident ; )*) => {
         wire_enum! {
@@ -566,6 +551,4 @@ events! {
     Queue = 27 "queue", Queue;
     /// Answer to query_digest.
     Digest = 28 "digest", Digest;
-    /// The business day moved on.
-    Phase = 29 "phase", PhaseChanged;
 }

@@ -227,8 +227,8 @@ wire_enum! {
         NotYourOrder = 311 "not_your_order",
         /// Price times quantity passes what a hold can carry.
         NotionalOverflow = 312 "notional_overflow",
-        /// There is nothing to trade against.
-        NoOppositeSide = 313 "no_opposite_side",
+        /// The order is filled or cancelled: nothing of it is kept.
+        OrderFinished = 313 "order_finished",
     }
 }
 

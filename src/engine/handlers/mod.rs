@@ -2,6 +2,7 @@
 //! return a reason and touch nothing; once it says "From here it succeeds." there is only mutation.
 
 pub(super) mod clock;
+pub(super) mod fills;
 pub(super) mod liquidity;
 pub(super) mod orders;
 pub(super) mod payments;

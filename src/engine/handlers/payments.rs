@@ -202,7 +202,7 @@ fn moved(row: &PaymentRow, reason: Reason, by: SettledBy) -> PaymentMoved {
 /// settlement puts its creditor on the list, until nothing more goes.
 #[inline]
 pub(in crate::engine) fn release(state: &mut State, out: &mut Outbox) {
-    while let Some(account) = state.next_risen() {
+    while let Some(account) = state.risen.next() {
         release_account(state, account, out);
     }
 }

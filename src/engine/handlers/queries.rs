@@ -1,17 +1,23 @@
 //! Queries: what stands where. They change nothing, take no sequence and are not journaled.
 
+use super::fills::hold_of;
 use super::{payments, rejected};
 use crate::engine::index::Handle;
+use crate::engine::matching::{Lookup, OrderView};
 use crate::engine::outbox::Outbox;
 use crate::engine::state::State;
-use crate::protocol::command::{AccountRef, CommandKind, PaymentRef, QueryBook, QueryOrder};
-use crate::protocol::event::{Account, EventKind, Payment, PaymentState, Queue};
+use crate::protocol::command::{AccountRef, CommandKind, PaymentRef, QueryBook, QueryOrder, Side};
+use crate::protocol::event::{
+    Account, Book, BookLevel, EventKind, Order, OrderState, Payment, PaymentState, Queue,
+};
 use crate::protocol::reason::Reason;
-use crate::protocol::units::{AccountId, Amount, ParticipantId, PaymentId};
+use crate::protocol::units::{AccountId, Amount, InstrumentId, ParticipantId, PaymentId, Quantity};
 use crate::protocol::wire::Zero;
 
 /// Payments one answer to query_queue lists; the head counts all.
 const QUEUE_ENTRIES_MAX: usize = 1_000;
+/// Levels of each side one answer to query_book lists.
+const BOOK_DEPTH_MAX: u32 = 1_000;
 
 /// An account's sums.
 pub(in crate::engine) fn query_account(state: &State, asked: &AccountRef, out: &mut Outbox) {
@@ -96,12 +102,86 @@ pub(in crate::engine) fn query_queue(state: &State, asked: &AccountRef, out: &mu
     }
 }
 
-/// An order.
-pub(in crate::engine) fn query_order(_: &State, _: &QueryOrder, out: &mut Outbox) {
-    rejected(CommandKind::QueryOrder, 0, Reason::NotSupported, out);
+/// An order that lives; of one that is filled or cancelled nothing is kept.
+pub(in crate::engine) fn query_order(state: &State, asked: &QueryOrder, out: &mut Outbox) {
+    let lookup = if asked.client_order_id.0 != 0 {
+        match state.participants.find(asked.participant.0) {
+            Some(participant) => state.matching.find(participant, asked.client_order_id),
+            None => Lookup::Unknown,
+        }
+    } else {
+        state.matching.find_by_id(asked.order_id)
+    };
+    let reason = match lookup {
+        Lookup::Live(slot) => {
+            out.push(
+                EventKind::Order,
+                &describe_order(state, &state.matching.order(slot)),
+            );
+            return;
+        }
+        Lookup::Finished => Reason::OrderFinished,
+        Lookup::Unknown => Reason::UnknownOrder,
+    };
+    let id = match asked.client_order_id.0 {
+        0 => asked.order_id.0,
+        id => id,
+    };
+    rejected(CommandKind::QueryOrder, u128::from(id), reason, out);
 }
 
-/// A book.
-pub(in crate::engine) fn query_book(_: &State, _: &QueryBook, out: &mut Outbox) {
-    rejected(CommandKind::QueryBook, 0, Reason::NotSupported, out);
+fn describe_order(state: &State, order: &OrderView) -> Order {
+    let instrument = state.instruments.row(order.book);
+    let (leaves, budget) = (order.leaves, order.fee_budget);
+    Order {
+        order_id: order.order_id,
+        client_order_id: order.client_order_id,
+        participant: ParticipantId(state.participants.row(order.participant).id),
+        instrument: InstrumentId(instrument.id),
+        price: order.price,
+        quantity: order.quantity,
+        leaves,
+        held: hold_of(instrument, order.side, order.price, leaves, budget),
+        side: order.side,
+        order_type: order.order_type,
+        time_in_force: order.time_in_force,
+        state: OrderState::Resting,
+        _reserved: [Zero::Zero; 12],
+    }
+}
+
+/// The best levels of a book.
+pub(in crate::engine) fn query_book(state: &State, asked: &QueryBook, out: &mut Outbox) {
+    let id = u128::from(asked.instrument.0);
+    let Some(book) = state.instruments.find(asked.instrument.0) else {
+        rejected(CommandKind::QueryBook, id, Reason::InstrumentNotFound, out);
+        return;
+    };
+    if asked.depth == 0 || asked.depth > BOOK_DEPTH_MAX {
+        rejected(CommandKind::QueryBook, id, Reason::OutOfRange, out);
+        return;
+    }
+    let depth = asked.depth as usize;
+    let levels = |side| state.matching.levels(book, side).take(depth);
+    let body = Book {
+        instrument: asked.instrument,
+        phase: state.instruments.row(book).phase(),
+        _reserved: [Zero::Zero; 3],
+        bids: levels(Side::Buy).count() as u32,
+        asks: levels(Side::Sell).count() as u32,
+    };
+    out.push(EventKind::Book, &body);
+    for side in [Side::Buy, Side::Sell] {
+        for level in levels(side) {
+            let body = BookLevel {
+                price: level.price,
+                // More lots than 2^64 at one price print as that many.
+                quantity: Quantity(u64::try_from(level.quantity).unwrap_or(u64::MAX)),
+                orders: level.orders,
+                side,
+                _reserved: [Zero::Zero; 11],
+            };
+            out.push(EventKind::BookLevel, &body);
+        }
+    }
 }

@@ -162,12 +162,16 @@ fn list_instrument(state: &mut State, asked: &CreateInstrument) -> Result<(), Re
     if !state.instruments.has_room() {
         return Err(Reason::CapacityExhausted);
     }
-    if let Some(account) = row.fee_account()
-        && !state.ledger.open_for_trading(account)
+    if row
+        .fee_account()
+        .is_some_and(|account| !state.ledger.may_trade(account))
     {
         return Err(Reason::OverflowsCredits);
     }
     // From here it succeeds.
+    if let Some(account) = row.fee_account() {
+        state.ledger.open_for_trading(account);
+    }
     let handle = state.instruments.add(row);
     state.matching.add_book(handle);
     Ok(())

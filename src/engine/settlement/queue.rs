@@ -131,6 +131,12 @@ impl Payments {
         }
     }
 
+    pub(in crate::engine) fn take_memory(&mut self) {
+        crate::memory::take(&mut self.rows);
+        crate::memory::take(&mut self.queue_of);
+        self.by_id.take_memory();
+    }
+
     pub(in crate::engine) fn has_room(&self) -> bool {
         (self.rows.len() as u32) < self.limit
     }

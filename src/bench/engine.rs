@@ -1,0 +1,133 @@
+//! The engine alone: no ring, no journal, no socket. Throughput over chunks the size of a ring,
+//! generated outside the measured time; latency open-loop at a stated rate, from planned start.
+
+use super::workload::Workload;
+use super::{histogram, percentiles};
+use crate::engine::{Engine, Limits, Outbox};
+use crate::protocol::frame::{CommandRef, CommandSlot};
+use hdrhistogram::Histogram;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// Commands generated at a time: what a ring holds.
+const CHUNK: usize = 8_192;
+
+/// What one run measured.
+pub struct Measured {
+    /// Commands executed in the measured time.
+    pub commands: u64,
+    /// The measured time.
+    pub elapsed: Duration,
+    /// Events they caused.
+    pub events: u64,
+    /// Latency from planned start, where a rate was given.
+    pub latency: Option<Histogram<u64>>,
+}
+
+impl Measured {
+    /// Commands per second of measured time.
+    pub fn per_second(&self) -> f64 {
+        self.commands as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// For `--json`.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "commands": self.commands,
+            "events": self.events,
+            "seconds": self.elapsed.as_secs_f64(),
+            "commands_per_second": self.per_second(),
+            "latency": self.latency.as_ref().map(percentiles),
+        })
+    }
+}
+
+/// An engine after the workload's setup.
+pub fn prepare(workload: &mut dyn Workload, limits: &Limits) -> Engine {
+    let mut engine = Engine::new(limits);
+    engine.take_memory();
+    let mut outbox = Outbox::with_capacity(CHUNK);
+    for frame in workload.setup() {
+        engine.apply(engine.sequence() + 1, frame.as_ref(), &mut outbox);
+        outbox.clear();
+    }
+    engine
+}
+
+/// Executes `commands` commands as fast as they go.
+pub fn throughput(engine: &mut Engine, workload: &mut dyn Workload, commands: u64) -> Measured {
+    let mut slots = vec![CommandSlot::default(); CHUNK];
+    let mut outbox = Outbox::with_capacity(CHUNK);
+    let mut measured = Measured {
+        commands: 0,
+        elapsed: Duration::ZERO,
+        events: 0,
+        latency: None,
+    };
+    while measured.commands < commands {
+        for slot in &mut slots {
+            workload.next(slot);
+        }
+        let start = Instant::now();
+        for batch in slots.chunks(256) {
+            execute_batch(engine, batch, &mut outbox);
+            measured.events += outbox.events().len() as u64;
+            outbox.clear();
+        }
+        measured.elapsed += start.elapsed();
+        measured.commands += CHUNK as u64;
+    }
+    measured
+}
+
+/// One ring batch, as the executor does it: lookups touched 8 ahead, rows 4 ahead.
+fn execute_batch(engine: &mut Engine, batch: &[CommandSlot], outbox: &mut Outbox) {
+    fn command(slot: &CommandSlot) -> CommandRef<'_> {
+        slot.command().expect("bench commands are short")
+    }
+    for (at, slot) in batch.iter().enumerate() {
+        if let Some(later) = batch.get(at + 8) {
+            engine.prefetch_lookups(command(later));
+        }
+        if let Some(later) = batch.get(at + 4) {
+            engine.prefetch_rows(command(later));
+        }
+        engine.apply(engine.sequence() + 1, command(slot), outbox);
+    }
+}
+
+/// Executes `commands` commands at `rate` per second; latency runs from each one's planned start.
+pub fn open_loop(
+    engine: &mut Engine,
+    workload: &mut dyn Workload,
+    commands: u64,
+    rate: u64,
+) -> Measured {
+    let mut slots = vec![CommandSlot::default(); commands as usize];
+    for slot in &mut slots {
+        workload.next(slot);
+    }
+    let mut latency = histogram();
+    let mut outbox = Outbox::with_capacity(CHUNK);
+    let mut events = 0;
+    let gap = 1e9 / rate as f64;
+    let start = Instant::now();
+    for (at, slot) in slots.iter().enumerate() {
+        let planned = Duration::from_nanos((at as f64 * gap) as u64);
+        while start.elapsed() < planned {
+            std::hint::spin_loop();
+        }
+        let command = slot.command().expect("bench commands are short");
+        engine.apply(engine.sequence() + 1, command, &mut outbox);
+        events += outbox.events().len() as u64;
+        outbox.clear();
+        let taken = start.elapsed() - planned;
+        latency.saturating_record(taken.as_nanos() as u64);
+    }
+    Measured {
+        commands,
+        elapsed: start.elapsed(),
+        events,
+        latency: Some(latency),
+    }
+}

@@ -1,0 +1,69 @@
+//! The program's verbs. Every verb is a file: its arguments, its `--help`, what it does. Exit codes:
+//! 0 done, 1 the thing asked for failed, 2 usage or malformed input; errors are one line on stderr.
+
+mod bench;
+mod run;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// The real-time core under an exchange and a payment system.
+#[derive(Parser)]
+#[command(name = "millrace", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Run(run::Args),
+    Bench(bench::Args),
+}
+
+/// Why a verb did not do what it was asked for.
+#[derive(Debug)]
+pub(crate) enum CliError {
+    /// Wrong words or malformed input: exit code 2.
+    Usage(String),
+    /// It failed: exit code 1.
+    Failed(String),
+    /// Whoever read our output has gone: nothing more to say.
+    ReaderGone,
+}
+
+impl CliError {
+    fn failed(error: impl std::fmt::Display) -> CliError {
+        CliError::Failed(error.to_string())
+    }
+}
+
+impl From<std::io::Error> for CliError {
+    /// For writes to stdout; everything else names its file itself.
+    fn from(error: std::io::Error) -> CliError {
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => CliError::ReaderGone,
+            _ => CliError::Failed(format!("cannot write output: {error}")),
+        }
+    }
+}
+
+/// Runs the verb named on the command line.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.verb {
+        Verb::Run(args) => run::run(&args),
+        Verb::Bench(args) => bench::run(&args),
+    };
+    match result {
+        Ok(()) | Err(CliError::ReaderGone) => ExitCode::SUCCESS,
+        Err(CliError::Failed(why)) => {
+            eprintln!("millrace: {why}");
+            ExitCode::from(1)
+        }
+        Err(CliError::Usage(why)) => {
+            eprintln!("millrace: {why}");
+            ExitCode::from(2)
+        }
+    }
+}

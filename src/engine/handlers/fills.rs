@@ -1,0 +1,141 @@
+//! Fills: what a meeting of two orders moves, delivery versus payment, in the command that made it.
+//!
+//! Every order came with cover: a buy holds its notional at its limit and a budget for fees, a sell
+//! holds its base. A fill captures exactly what it costs; what the hold then has over what the rest
+//! of the order needs is released at once. Fees round up per fill, but an order never pays more
+//! than its budget, which is the fee on its whole notional rounded up once: so a hold always
+//! suffices, and no fill can overdraw. A rebate is paid out of the other side's fee of the same
+//! fill.
+
+use crate::engine::index::Handle;
+use crate::engine::instruments::InstrumentRow;
+use crate::engine::ledger::Ledger;
+use crate::engine::matching::OrderView;
+use crate::protocol::command::Side;
+use crate::protocol::units::{
+    Amount, Price, Quantity, base_amount, fee_rounded_up, rebate_rounded_down,
+};
+
+/// One side of a fill.
+#[derive(Clone, Copy)]
+pub(super) struct Party {
+    pub(super) base_account: Handle,
+    pub(super) quote_account: Handle,
+    /// Basis points it pays; below zero it is paid.
+    pub(super) fee_bps: i32,
+}
+
+impl Party {
+    pub(super) fn of(order: &OrderView, fee_bps: i32) -> Party {
+        Party {
+            base_account: order.base_account,
+            quote_account: order.quote_account,
+            fee_bps,
+        }
+    }
+}
+
+/// What both sides paid; below zero they were paid.
+pub(super) struct Fees {
+    pub(super) buyer: i128,
+    pub(super) seller: i128,
+}
+
+/// Posts a fill of `quantity` lots at `price`: base out of the seller's hold, quote and the buyer's
+/// fee out of the buyer's. `budget` is what the buyer holds for fees. Returns what was charged.
+#[inline]
+pub(super) fn post_fill(
+    ledger: &mut Ledger,
+    instrument: &InstrumentRow,
+    buyer: Party,
+    seller: Party,
+    (price, quantity): (Price, Quantity),
+    budget: &mut u128,
+) -> Fees {
+    let notional = instrument.notional(price, quantity);
+    let notional = notional.expect("below the limit checked at entry");
+    let base = base_amount(quantity, instrument.lot_size);
+    ledger.capture(seller.base_account, buyer.base_account, base);
+    ledger.capture(buyer.quote_account, seller.quote_account, notional);
+    let Some(house) = instrument.fee_account() else {
+        return Fees {
+            buyer: 0,
+            seller: 0,
+        };
+    };
+    let buyer_fee = charge(notional, buyer.fee_bps).0.min(*budget);
+    *budget -= buyer_fee;
+    let seller_fee = charge(notional, seller.fee_bps).0.min(notional.0);
+    if buyer_fee > 0 {
+        ledger.capture(buyer.quote_account, house, Amount(buyer_fee));
+    }
+    if seller_fee > 0 {
+        ledger.post(seller.quote_account, house, Amount(seller_fee));
+    }
+    let buyer_rebate = rebate(notional, buyer.fee_bps).0.min(seller_fee);
+    let seller_rebate = rebate(notional, seller.fee_bps).0.min(buyer_fee);
+    for (account, amount) in [
+        (buyer.quote_account, buyer_rebate),
+        (seller.quote_account, seller_rebate),
+    ] {
+        if amount > 0 {
+            ledger.post(house, account, Amount(amount));
+        }
+    }
+    Fees {
+        buyer: buyer_fee as i128 - buyer_rebate as i128,
+        seller: seller_fee as i128 - seller_rebate as i128,
+    }
+}
+
+#[inline]
+fn charge(notional: Amount, bps: i32) -> Amount {
+    if bps <= 0 {
+        return Amount::ZERO;
+    }
+    fee_rounded_up(notional, bps.unsigned_abs()).expect("at most the notional itself")
+}
+
+#[inline]
+fn rebate(notional: Amount, bps: i32) -> Amount {
+    if bps >= 0 {
+        return Amount::ZERO;
+    }
+    rebate_rounded_down(notional, bps.unsigned_abs()).expect("at most the notional itself")
+}
+
+/// What an order of `side` must hold to rest with `leaves` lots and that fee budget.
+#[inline]
+pub(in crate::engine) fn hold_of(
+    instrument: &InstrumentRow,
+    side: Side,
+    price: Price,
+    leaves: Quantity,
+    budget: u128,
+) -> Amount {
+    match side {
+        Side::Buy if leaves.0 == 0 => Amount(budget),
+        Side::Buy => {
+            let notional = instrument.notional(price, leaves);
+            Amount(notional.expect("below the limit checked at entry").0 + budget)
+        }
+        Side::Sell => base_amount(leaves, instrument.lot_size),
+    }
+}
+
+/// The fee budget an order needs for what is left of it; at most what it has.
+#[inline]
+pub(super) fn budget_left(
+    instrument: &InstrumentRow,
+    price: Price,
+    leaves: Quantity,
+    budget: u128,
+) -> u128 {
+    if leaves.0 == 0 || budget == 0 {
+        return 0;
+    }
+    let notional = instrument.notional(price, leaves);
+    let notional = notional.expect("below the limit checked at entry");
+    let worst = instrument.worst_fee(notional);
+    worst.expect("at most the notional itself").0.min(budget)
+}

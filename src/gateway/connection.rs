@@ -1,0 +1,168 @@
+//! One connection: its socket, its buffers, its session, and how it ends.
+
+use super::buffers::{Input, Output};
+use super::delivery::{CatchUp, refused};
+use crate::protocol::session::{SessionError, SessionMessage, encode};
+use mio::net::TcpStream;
+use std::io::{self, ErrorKind, Read};
+use std::net::Shutdown;
+use std::time::{Duration, Instant};
+
+/// How long a connection that is being closed may take to read why.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A client's connection.
+pub struct Connection {
+    stream: TcpStream,
+    pub(super) input: Input,
+    pub(super) output: Output,
+    /// 0 until it said hello.
+    pub(super) session: u64,
+    /// Whether it is sent every event.
+    pub(super) watches: bool,
+    pub(super) catch_up: Option<CatchUp>,
+    /// Whether the socket may hold something to read.
+    pub(super) readable: bool,
+    /// Whether the socket takes more.
+    pub(super) writable: bool,
+    /// The peer has closed its side; there may be more to read first.
+    pub(super) peer_closed: bool,
+    /// When it was accepted.
+    pub(super) since: Instant,
+    /// Set when nothing more is taken from it: it is closed when all is sent, or then.
+    closing: Option<Instant>,
+    shut: bool,
+    /// Marks in the gateway's work lists.
+    pub(super) listed_to_read: bool,
+    pub(super) listed_to_write: bool,
+    pub(super) listed_to_catch_up: bool,
+}
+
+/// What a read gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// Something.
+    Bytes,
+    /// Nothing for now.
+    Nothing,
+    /// The connection is over.
+    Over,
+}
+
+impl Connection {
+    /// A connection just accepted.
+    pub fn new(stream: TcpStream, read_bytes: usize, write_bytes: usize) -> Connection {
+        Connection {
+            stream,
+            input: Input::new(read_bytes),
+            output: Output::new(write_bytes),
+            session: 0,
+            watches: false,
+            catch_up: None,
+            readable: true,
+            writable: true,
+            peer_closed: false,
+            since: Instant::now(),
+            closing: None,
+            shut: false,
+            listed_to_read: false,
+            listed_to_write: false,
+            listed_to_catch_up: false,
+        }
+    }
+
+    /// The socket, to register.
+    pub fn stream(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
+    /// Whether frames are still taken from it.
+    pub fn is_open(&self) -> bool {
+        self.closing.is_none()
+    }
+
+    /// Reads once into the input. Clears `readable` when the socket is empty: a read that did not
+    /// fill its room emptied it, and the next byte raises another event. Only where the peer has
+    /// closed its side is there no such event, so there one reads to the end.
+    pub fn receive(&mut self) -> Received {
+        if self.closing.is_some() {
+            return self.discard();
+        }
+        match self.input.read_from(&mut self.stream) {
+            Ok((0, _)) => Received::Over,
+            Ok((_, filled)) => {
+                self.readable = filled || self.peer_closed;
+                Received::Bytes
+            }
+            Err(error) => self.receive_error(&error),
+        }
+    }
+
+    /// Reads and forgets: what a refused client still sends must not turn the close into a reset
+    /// that takes the refusal with it.
+    fn discard(&mut self) -> Received {
+        let mut waste = [0; 16 << 10];
+        match self.stream.read(&mut waste) {
+            Ok(0) => Received::Over,
+            Ok(_) => Received::Nothing,
+            Err(error) => self.receive_error(&error),
+        }
+    }
+
+    fn receive_error(&mut self, error: &io::Error) -> Received {
+        match error.kind() {
+            ErrorKind::WouldBlock => {
+                self.readable = false;
+                Received::Nothing
+            }
+            ErrorKind::Interrupted => Received::Nothing,
+            _ => Received::Over,
+        }
+    }
+
+    /// Writes once. False when the connection is over.
+    pub fn send(&mut self) -> bool {
+        if !self.writable || self.output.pending() == 0 {
+            return true;
+        }
+        match self.output.write_to(&mut self.stream) {
+            Ok(all) => self.writable = all,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => return false,
+        }
+        if self.output.pending() == 0 && self.closing.is_some() && !self.shut {
+            self.shut = true;
+            return self.stream.shutdown(Shutdown::Write).is_ok();
+        }
+        true
+    }
+
+    /// Adds a session message.
+    pub fn say<M: SessionMessage>(&mut self, message: &M) {
+        self.output.push_message(&encode(message));
+    }
+
+    /// Says why, takes nothing more, and is closed once that is sent and the peer has seen it, or
+    /// after a while.
+    pub fn close(&mut self, error: SessionError) {
+        if self.closing.is_none() {
+            self.say(&refused(error, true, 0, 0));
+            self.hang_up();
+        }
+    }
+
+    /// As [`Connection::close`], without a word.
+    pub fn hang_up(&mut self) {
+        self.closing = Some(Instant::now() + LINGER);
+        self.input.clear();
+        self.catch_up = None;
+        self.watches = false;
+        self.readable = true;
+    }
+
+    /// Whether a connection that is being closed has had its time.
+    pub fn is_overdue(&self, now: Instant) -> bool {
+        self.closing.is_some_and(|until| now >= until)
+    }
+}

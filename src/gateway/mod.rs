@@ -1,0 +1,587 @@
+//! The gateway: TCP connections on one side, the door and the replies on the other.
+//!
+//! ```text
+//!  socket -> Input (aligned) -> frames -> door: validate, number, publish -> ingress ring
+//!  socket <- Output (bounded) <- live events, or the reply window <- responder <- egress ring
+//! ```
+//!
+//! One thread, many sessions, nothing blocks. A duty cycle has two halves with the pipeline's
+//! stages between them: [`Gateway::receive`] reads what sockets hold and publishes it,
+//! [`Gateway::send`] writes what the replies left in the buffers, one write per connection. A
+//! client's mistake ends its connection, never the node. The gateway never sees the engine.
+
+mod buffers;
+mod connection;
+mod delivery;
+
+use crate::config;
+use crate::pipeline::{Ingress, Refusal, Replies, Responder};
+use crate::pipeline::threads::Signal;
+use crate::protocol::RELEASE;
+use crate::protocol::frame::{EventSlot, FrameError, HEADER_BYTES, CommandHeader, Prefix};
+use crate::protocol::session::{
+    FIRST_SESSION_KIND, Hello, Resend, SESSION_HEADER_BYTES, SessionError, SessionMessage, Watch,
+    Welcome, decode, encode,
+};
+use crate::protocol::units::Timestamp;
+use crate::telemetry::GatewayCounters;
+use buffers::Front;
+use connection::{Connection, Received};
+use delivery::Caught;
+use mio::net::TcpListener;
+use mio::{Events, Interest, Poll, Token, Waker};
+use std::collections::HashMap;
+use std::io::{self, ErrorKind, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+const LISTENER: Token = Token(usize::MAX);
+const WAKER: Token = Token(usize::MAX - 1);
+/// How often connections are looked over for those that take too long.
+const HOUSEKEEPING: Duration = Duration::from_millis(100);
+
+/// The door's clock.
+pub fn clock() -> Timestamp {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    Timestamp(now.map_or(0, |since| since.as_nanos() as u64))
+}
+
+/// All connections of the binary protocol.
+pub struct Gateway {
+    poll: Poll,
+    events: Events,
+    listener: Option<TcpListener>,
+    address: SocketAddr,
+    connections: Connections,
+    bounds: config::Gateway,
+    looked_over: Instant,
+    counters: Arc<GatewayCounters>,
+}
+
+/// The connections and the lists of those with something to do.
+struct Connections {
+    slots: Vec<Option<Connection>>,
+    free: Vec<usize>,
+    by_session: HashMap<u64, usize>,
+    /// The session that was routed last, and its slot.
+    recent: (u64, usize),
+    watchers: Vec<usize>,
+    to_read: Vec<usize>,
+    to_write: Vec<usize>,
+    to_catch_up: Vec<usize>,
+}
+
+impl Gateway {
+    /// Listens on `listener`. Call on any thread; `signal` wakes the one that calls
+    /// [`Gateway::receive`].
+    pub fn new(
+        listener: std::net::TcpListener,
+        bounds: &config::Gateway,
+        signal: &Signal,
+        counters: Arc<GatewayCounters>,
+    ) -> io::Result<Gateway> {
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let mut listener = TcpListener::from_std(listener);
+        let poll = Poll::new()?;
+        poll.registry()
+            .register(&mut listener, LISTENER, Interest::READABLE)?;
+        signal.attach_poll(Waker::new(poll.registry(), WAKER)?);
+        Ok(Gateway {
+            poll,
+            events: Events::with_capacity(1_024),
+            listener: Some(listener),
+            address,
+            connections: Connections {
+                slots: Vec::new(),
+                free: Vec::new(),
+                by_session: HashMap::new(),
+                recent: (0, 0),
+                watchers: Vec::new(),
+                to_read: Vec::new(),
+                to_write: Vec::new(),
+                to_catch_up: Vec::new(),
+            },
+            bounds: bounds.clone(),
+            looked_over: Instant::now(),
+            counters,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// First half of a duty cycle: looks at the sockets (waiting up to `wait` where nothing is left
+    /// over from before), reads each that has something once, and publishes its commands. Returns
+    /// how much there was to do.
+    pub fn receive(
+        &mut self,
+        ingress: &mut Ingress,
+        responder: &Responder,
+        wait: Duration,
+    ) -> io::Result<usize> {
+        let wait = if self.connections.to_read.is_empty() { wait } else { Duration::ZERO };
+        match self.poll.poll(&mut self.events, Some(wait)) {
+            Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        let mut accept = false;
+        for event in &self.events {
+            match event.token() {
+                LISTENER => accept = true,
+                WAKER => {}
+                Token(at) => self.connections.mark(at, event),
+            }
+        }
+        if accept {
+            self.accept();
+        }
+        self.look_over();
+        Ok(self.read_all(ingress, responder))
+    }
+
+    /// Second half: moves lagging connections on through the window and writes what waits.
+    pub fn send(&mut self, responder: &Responder) -> usize {
+        let mut work = self.catch_up(responder);
+        for at in std::mem::take(&mut self.connections.to_write) {
+            let Some(connection) = &mut self.connections.slots[at] else {
+                continue;
+            };
+            connection.listed_to_write = false;
+            work += 1;
+            if !connection.send() {
+                self.drop_connection(at);
+            }
+        }
+        work
+    }
+
+    /// Accepts no more connections.
+    pub fn stop_accepting(&mut self) {
+        if let Some(mut listener) = self.listener.take() {
+            let _ = self.poll.registry().deregister(&mut listener);
+        }
+    }
+
+    /// Whether some connection still has bytes to be sent and a client that may read them.
+    pub fn has_unsent(&self) -> bool {
+        let mut open = self.connections.slots.iter().flatten();
+        open.any(|connection| connection.output.pending() > 0 || connection.catch_up.is_some())
+    }
+
+    /// Says good-bye to every client.
+    pub fn close_all(&mut self) {
+        for at in 0..self.connections.slots.len() {
+            if let Some(connection) = &mut self.connections.slots[at] {
+                connection.close(SessionError::Stopping);
+                connection.writable = true;
+                connection.send();
+            }
+        }
+    }
+
+    fn accept(&mut self) {
+        let Some(listener) = &self.listener else {
+            return;
+        };
+        loop {
+            match listener.accept() {
+                Ok((mut stream, _)) => {
+                    let _ = stream.set_nodelay(true);
+                    if self.connections.len() >= self.bounds.connections {
+                        let refused =
+                            delivery::refused(SessionError::TooManySessions, true, 0, 0);
+                        let _ = stream.write(&encode(&refused));
+                        continue;
+                    }
+                    let mut connection = Connection::new(
+                        stream,
+                        self.bounds.read_buffer_bytes,
+                        self.bounds.write_buffer_bytes,
+                    );
+                    let at = self.connections.free.pop().unwrap_or_else(|| {
+                        self.connections.slots.push(None);
+                        self.connections.slots.len() - 1
+                    });
+                    let interest = Interest::READABLE | Interest::WRITABLE;
+                    let registered =
+                        self.poll
+                            .registry()
+                            .register(connection.stream(), Token(at), interest);
+                    if registered.is_err() {
+                        self.connections.free.push(at);
+                        continue;
+                    }
+                    connection.listed_to_read = true;
+                    self.connections.slots[at] = Some(connection);
+                    self.connections.to_read.push(at);
+                    self.counters.accepted.add(1);
+                    self.counters.open.set(self.connections.len() as u64);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                // Nothing more waits, or the process is out of files: then it is tried again with
+                // the next connection, which keeps the node working for those it has.
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn read_all(&mut self, ingress: &mut Ingress, responder: &Responder) -> usize {
+        let mut work = 0;
+        let now = if self.connections.to_read.is_empty() {
+            Timestamp(0)
+        } else {
+            clock()
+        };
+        for at in std::mem::take(&mut self.connections.to_read) {
+            let Some(connection) = &mut self.connections.slots[at] else {
+                continue;
+            };
+            connection.listed_to_read = false;
+            if connection.is_open() && connection.output.is_full() {
+                // It must read before it may ask for more; `send` lists it again.
+                continue;
+            }
+            match connection.receive() {
+                Received::Over => {
+                    self.drop_connection(at);
+                    work += 1;
+                    continue;
+                }
+                Received::Bytes => {
+                    work += 1;
+                    self.take_frames(at, ingress, responder, now);
+                }
+                Received::Nothing => {}
+            }
+            self.connections.list(at);
+        }
+        work
+    }
+
+    /// Takes every whole frame a connection holds.
+    fn take_frames(
+        &mut self,
+        at: usize,
+        ingress: &mut Ingress,
+        responder: &Responder,
+        now: Timestamp,
+    ) {
+        while let Some(connection) = &mut self.connections.slots[at] {
+            let prefix = match connection.input.front() {
+                Front::Frame(prefix) => prefix,
+                Front::Partial => return,
+                Front::BadLength(_) => {
+                    self.counters.malformed.add(1);
+                    return connection.close(SessionError::BadLength);
+                }
+            };
+            if prefix.release > RELEASE {
+                return connection.close(SessionError::NewerRelease);
+            }
+            let length = prefix.length as usize;
+            if prefix.kind >= FIRST_SESSION_KIND {
+                self.take_message(at, prefix, ingress, responder);
+            } else if connection.session == 0 {
+                return connection.close(SessionError::HelloFirst);
+            } else if let Err(error) =
+                take_command(connection, length, ingress, responder, now, &self.counters)
+            {
+                self.counters.malformed.add(1);
+                return connection.close(error);
+            }
+            match &mut self.connections.slots[at] {
+                Some(connection) if connection.is_open() => connection.input.consume(length),
+                _ => return,
+            }
+        }
+    }
+
+    fn take_message(
+        &mut self,
+        at: usize,
+        prefix: Prefix,
+        ingress: &Ingress,
+        responder: &Responder,
+    ) {
+        let connection = self.connections.slots[at].as_mut().expect("it has a frame");
+        let frame = connection.input.frame_mut(prefix.length as usize);
+        let understood = match prefix.kind {
+            Hello::KIND => body_of::<Hello>(frame).map(|hello| {
+                self.connections.hello(at, &hello, ingress, responder);
+            }),
+            _ if connection.session == 0 => return connection.close(SessionError::HelloFirst),
+            Resend::KIND => body_of::<Resend>(frame).map(|resend| {
+                let last = ingress.sessions().last_client_sequence(connection.session);
+                if resend.from <= last {
+                    let from = resend.from.max(1);
+                    connection.resend(from, last, responder.window(), ingress.published());
+                }
+            }),
+            Watch::KIND => body_of::<Watch>(frame).map(|watch| {
+                self.connections.watch(at, &watch, ingress, responder);
+            }),
+            _ => None,
+        };
+        if understood.is_none() {
+            self.counters.malformed.add(1);
+            if let Some(connection) = &mut self.connections.slots[at] {
+                connection.close(SessionError::Malformed);
+            }
+        }
+    }
+
+    fn catch_up(&mut self, responder: &Responder) -> usize {
+        let mut work = 0;
+        for at in std::mem::take(&mut self.connections.to_catch_up) {
+            let Some(connection) = &mut self.connections.slots[at] else {
+                continue;
+            };
+            connection.listed_to_catch_up = false;
+            let before = connection.output.pending();
+            match connection.catch_up(responder.window(), responder.answered()) {
+                Caught::Working => work += 1,
+                Caught::Up | Caught::Waiting => {
+                    work += usize::from(connection.output.pending() > before);
+                }
+                Caught::FellOut => {
+                    self.counters.slow_consumers.add(1);
+                    connection.close(SessionError::SlowConsumer);
+                }
+            }
+            self.connections.list(at);
+        }
+        work
+    }
+
+    /// Drops connections that take too long to say hello or to go.
+    fn look_over(&mut self) {
+        if self.looked_over.elapsed() < HOUSEKEEPING {
+            return;
+        }
+        let now = Instant::now();
+        self.looked_over = now;
+        let patience = Duration::from_millis(self.bounds.hello_timeout_ms);
+        for at in 0..self.connections.slots.len() {
+            let Some(connection) = &mut self.connections.slots[at] else {
+                continue;
+            };
+            if connection.is_overdue(now) {
+                self.drop_connection(at);
+            } else if connection.session == 0
+                && connection.is_open()
+                && now.duration_since(connection.since) > patience
+            {
+                connection.close(SessionError::HelloFirst);
+                self.connections.list(at);
+            }
+        }
+    }
+
+    fn drop_connection(&mut self, at: usize) {
+        let Some(mut connection) = self.connections.slots[at].take() else {
+            return;
+        };
+        let _ = self.poll.registry().deregister(connection.stream());
+        self.connections.forget(at, connection.session);
+        self.connections.free.push(at);
+        self.counters.open.set(self.connections.len() as u64);
+    }
+}
+
+impl Replies for Gateway {
+    #[inline]
+    fn event(&mut self, event: &EventSlot, position: u64) {
+        let connections = &mut self.connections;
+        if let Some(at) = connections.route(event.header.session) {
+            connections.deliver(at, event, position);
+        }
+        for index in 0..connections.watchers.len() {
+            let at = connections.watchers[index];
+            let watcher = connections.slots[at].as_ref();
+            // Its own replies have gone to it above.
+            if watcher.is_some_and(|it| it.session != event.header.session && it.wants(event)) {
+                connections.deliver(at, event, position);
+            }
+        }
+    }
+}
+
+/// One command or query of a session into the ring, or the reason why not back to it. The error is
+/// one that ends the connection.
+#[inline]
+fn take_command(
+    connection: &mut Connection,
+    length: usize,
+    ingress: &mut Ingress,
+    responder: &Responder,
+    now: Timestamp,
+    counters: &GatewayCounters,
+) -> Result<(), SessionError> {
+    if length < HEADER_BYTES {
+        return Err(SessionError::BadLength);
+    }
+    let session = connection.session;
+    let frame = connection.input.frame_mut(length);
+    let refusal = match ingress.submit(session, frame, now) {
+        Ok(()) => {
+            counters.commands.add(1);
+            return Ok(());
+        }
+        Err(refusal) => refusal,
+    };
+    let header: &CommandHeader = bytemuck::from_bytes(&frame[..HEADER_BYTES]);
+    let client_sequence = header.client_sequence;
+    let next = ingress.sessions().last_client_sequence(session) + 1;
+    match refusal {
+        Refusal::Malformed(FrameError::NewerRelease(_)) => return Err(SessionError::NewerRelease),
+        Refusal::Malformed(_) => return Err(SessionError::Malformed),
+        Refusal::Duplicate => {
+            let window = responder.window();
+            connection.resend(client_sequence, client_sequence, window, ingress.published());
+        }
+        Refusal::Gap { expected } => {
+            connection.refuse(SessionError::SequenceGap, client_sequence, expected);
+        }
+        Refusal::Busy => {
+            counters.busy.add(1);
+            connection.refuse(SessionError::Busy, client_sequence, next);
+        }
+        Refusal::DiskFull => connection.refuse(SessionError::DiskFull, client_sequence, next),
+        Refusal::Stopping => connection.refuse(SessionError::Stopping, client_sequence, next),
+    }
+    Ok(())
+}
+
+fn body_of<M: SessionMessage>(frame: &[u8]) -> Option<M> {
+    (frame.len() == SESSION_HEADER_BYTES + size_of::<M>())
+        .then(|| decode(frame))
+        .flatten()
+}
+
+impl Connections {
+    fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Notes what the poll said about a socket.
+    fn mark(&mut self, at: usize, event: &mio::event::Event) {
+        let Some(Some(connection)) = self.slots.get_mut(at) else {
+            return;
+        };
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            connection.readable = true;
+            connection.peer_closed |= event.is_read_closed() || event.is_error();
+        }
+        if event.is_writable() {
+            connection.writable = true;
+        }
+        self.list(at);
+    }
+
+    /// Puts a connection on the lists of what it has to do.
+    #[inline]
+    fn list(&mut self, at: usize) {
+        let Some(connection) = &mut self.slots[at] else {
+            return;
+        };
+        let may_read = connection.readable && !(connection.is_open() && connection.output.is_full());
+        if may_read && !connection.listed_to_read {
+            connection.listed_to_read = true;
+            self.to_read.push(at);
+        }
+        if connection.writable && connection.output.pending() > 0 && !connection.listed_to_write {
+            connection.listed_to_write = true;
+            self.to_write.push(at);
+        }
+        if connection.catch_up.is_some() && !connection.listed_to_catch_up {
+            connection.listed_to_catch_up = true;
+            self.to_catch_up.push(at);
+        }
+    }
+
+    #[inline]
+    fn route(&mut self, session: u64) -> Option<usize> {
+        if session == 0 {
+            return None;
+        }
+        if self.recent.0 == session {
+            return Some(self.recent.1);
+        }
+        let at = *self.by_session.get(&session)?;
+        self.recent = (session, at);
+        Some(at)
+    }
+
+    #[inline]
+    fn deliver(&mut self, at: usize, event: &EventSlot, position: u64) {
+        if let Some(connection) = &mut self.slots[at] {
+            connection.deliver(event, position);
+            if !connection.listed_to_write || connection.catch_up.is_some() {
+                self.list(at);
+            }
+        }
+    }
+
+    fn hello(&mut self, at: usize, hello: &Hello, ingress: &Ingress, responder: &Responder) {
+        let session = hello.session;
+        let connection = self.slots[at].as_mut().expect("it said hello");
+        if session == 0 || (connection.session != 0 && connection.session != session) {
+            return connection.close(SessionError::BadSession);
+        }
+        let last = ingress.sessions().last_client_sequence(session);
+        connection.session = session;
+        connection.say(&Welcome {
+            session,
+            last_client_sequence: last,
+            sequence: ingress.progress().executed.get(),
+            at: clock(),
+        });
+        if hello.replies_seen < last {
+            let window = responder.window();
+            connection.resend(hello.replies_seen + 1, last, window, ingress.published());
+        }
+        self.recent = (0, 0);
+        if let Some(before) = self.by_session.insert(session, at)
+            && before != at
+            && let Some(connection) = &mut self.slots[before]
+        {
+            connection.session = 0;
+            connection.close(SessionError::Superseded);
+            self.watchers.retain(|watcher| *watcher != before);
+            self.list(before);
+        }
+    }
+
+    fn watch(&mut self, at: usize, watch: &Watch, ingress: &Ingress, responder: &Responder) {
+        let connection = self.slots[at].as_mut().expect("it said watch");
+        let window = responder.window();
+        self.watchers.retain(|watcher| *watcher != at);
+        connection.watches = watch.on.is_yes();
+        if !connection.watches {
+            return;
+        }
+        self.watchers.push(at);
+        let from = watch.from_sequence;
+        if from != 0 {
+            if from < window.complete_from() {
+                connection.refuse(SessionError::RepliesGone, 0, window.complete_from());
+            }
+            if from <= ingress.progress().executed.get() {
+                connection.lag_from(window.position_of(from.max(window.complete_from())));
+            }
+        }
+    }
+
+    fn forget(&mut self, at: usize, session: u64) {
+        if self.by_session.get(&session) == Some(&at) {
+            self.by_session.remove(&session);
+        }
+        self.recent = (0, 0);
+        self.watchers.retain(|watcher| *watcher != at);
+    }
+}

@@ -1,0 +1,180 @@
+//! The journaler: makes commands durable before anyone may act on them.
+//!
+//! It takes whatever is in the ring, appends every command's bytes as they lie, commits once for
+//! all of them and only then lets the ring go on. While it syncs, the next batch gathers: that is
+//! the whole of group commit. Queries ride along and leave no trace.
+//!
+//! A failed append or sync ends the process on the spot, with the batch still held back: nothing
+//! of it is executed, nothing is acknowledged, nothing is tried again.
+
+use super::JournalPoller;
+use super::threads::Signal;
+use crate::protocol::command::CommandKind;
+use crate::protocol::frame::{CommandSlot, SLOT_BYTES};
+use crate::telemetry::Progress;
+use millrace_journal::{AppendError, Writer};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Appends and commits what the door publishes.
+pub struct Journaler {
+    poller: JournalPoller,
+    writer: Writer,
+    sequence: u64,
+    room: Room,
+    progress: Arc<Progress>,
+    /// Wakes the thread that executes.
+    executor: Option<Arc<Signal>>,
+}
+
+impl Journaler {
+    pub(super) fn new(
+        poller: JournalPoller,
+        writer: Writer,
+        sequence: u64,
+        room: Room,
+        progress: Arc<Progress>,
+        executor: Option<Arc<Signal>>,
+    ) -> Journaler {
+        let mut journaler = Journaler {
+            poller,
+            writer,
+            sequence,
+            room,
+            progress,
+            executor,
+        };
+        journaler.publish_room();
+        journaler
+    }
+
+    /// Journals all there is and returns the number of ring slots it let go on.
+    ///
+    /// The poll has no limit on purpose: a command longer than a slot is published at once, so an
+    /// unlimited poll sees all its pieces, and the executor never gets half of it.
+    pub fn do_work(&mut self) -> usize {
+        let Ok(mut batch) = self.poller.poll() else {
+            if self.room.is_short && self.room.looked.elapsed() > LOOK_AGAIN {
+                self.publish_room();
+            }
+            return 0;
+        };
+        let slots = (&mut batch).len();
+        let mut pieces = &mut batch;
+        let mut commands = 0;
+        while let Some(slot) = pieces.next() {
+            if slot.header().kind >= CommandKind::FIRST_QUERY {
+                continue;
+            }
+            match append(&mut self.writer, slot, &mut pieces) {
+                Ok(sequence) => assert_eq!(sequence, self.sequence + 1, "journal sequence"),
+                Err(error) => die(&error, self.sequence),
+            }
+            self.sequence += 1;
+            commands += 1;
+        }
+        if commands > 0 {
+            if let Err(error) = self.writer.commit() {
+                die(&error, self.progress.durable.get());
+            }
+            self.progress.durable.set(self.sequence);
+        }
+        drop(batch);
+        if commands > 0 {
+            self.publish_room();
+        }
+        if let Some(signal) = &self.executor {
+            signal.notify();
+        }
+        slots
+    }
+
+    /// Whether the ring holds something to journal.
+    pub fn has_work(&self) -> bool {
+        self.poller.has_available()
+    }
+
+    /// Closes the journal. For when the ring is empty.
+    pub fn close(self) {
+        let sequence = self.sequence;
+        if let Err(error) = self.writer.close() {
+            die(&error, sequence);
+        }
+    }
+
+    /// Tells the door how much the journal can take. A journal that is merely waiting for its next
+    /// segment has room: appends wait for it, the ring fills and says busy. Short is one whose
+    /// disk has no room for another segment.
+    fn publish_room(&mut self) {
+        let left = self.writer.space_left();
+        self.room.is_short = left < self.room.watch_below && !self.room.disk_takes_a_segment();
+        self.room.looked = Instant::now();
+        let space = if self.room.is_short { left } else { u64::MAX };
+        self.progress.journal_space.set(space);
+    }
+}
+
+/// How often a journal that is short of room looks whether that has changed.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// What the journaler knows about its disk.
+pub struct Room {
+    dir: PathBuf,
+    segment_bytes: u64,
+    /// With less than this in the journal, the disk is asked.
+    watch_below: u64,
+    is_short: bool,
+    looked: Instant,
+}
+
+impl Room {
+    /// The disk under `dir`, for a journal of segments of `segment_bytes`; it is asked when the
+    /// journal holds less than `watch_below`.
+    pub(super) fn new(dir: PathBuf, segment_bytes: u64, watch_below: u64) -> Room {
+        Room {
+            dir,
+            segment_bytes,
+            watch_below,
+            is_short: false,
+            looked: Instant::now(),
+        }
+    }
+
+    fn disk_takes_a_segment(&self) -> bool {
+        match rustix::fs::statvfs(&self.dir) {
+            Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize) > self.segment_bytes,
+            Err(_) => false,
+        }
+    }
+}
+
+fn append<'a>(
+    writer: &mut Writer,
+    first: &CommandSlot,
+    pieces: &mut impl Iterator<Item = &'a CommandSlot>,
+) -> Result<u64, AppendError> {
+    let length = first.header().length as usize;
+    if length <= SLOT_BYTES {
+        return writer.append(&first.bytes[..length]);
+    }
+    writer.begin(length)?;
+    writer.put(&first.bytes);
+    let mut rest = length - SLOT_BYTES;
+    while rest > 0 {
+        let piece = pieces.next().expect("a command is published whole");
+        let bytes = rest.min(SLOT_BYTES);
+        writer.put(&piece.bytes[..bytes]);
+        rest -= bytes;
+    }
+    Ok(writer.finish())
+}
+
+/// The end of a node whose journal cannot be written. The batch's guard is never dropped, so no
+/// other stage gets to see what is not durable.
+fn die(error: &dyn std::fmt::Display, durable: u64) -> ! {
+    eprintln!(
+        "millrace: {error}; commands up to sequence {durable} are safe, nothing later was acknowledged"
+    );
+    std::process::exit(1);
+}

@@ -1,0 +1,279 @@
+//! Replay: the one loop that turns a journal back into state.
+//!
+//! Recovery, `replay`, `verify` and `snapshot` are this loop with different watchers: read a
+//! record, check its frame, show the engine what comes a few records later, apply, hand the
+//! command and its events to the watcher. It never writes and may run beside a live node.
+
+pub mod recovery;
+pub mod snapshot_store;
+
+use crate::engine::{Engine, Outbox};
+use crate::protocol::command::CommandKind;
+use crate::protocol::frame::{CommandRef, EventSlot, FRAME_BYTES_MAX, FrameError};
+use crate::session::SessionTable;
+use millrace_journal::{ReadError, Reader};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Sees every command with its events.
+pub trait Watcher {
+    /// One command was applied; `engine` stands right after it. An error ends the replay there.
+    fn command(
+        &mut self,
+        sequence: u64,
+        command: CommandRef<'_>,
+        events: &[EventSlot],
+        engine: &Engine,
+    ) -> Result<(), String> {
+        let _ = (sequence, command, events, engine);
+        Ok(())
+    }
+
+    /// Called about ten times a second with the last sequence applied.
+    fn progress(&mut self, sequence: u64) {
+        let _ = sequence;
+    }
+}
+
+/// Looks at nothing.
+pub struct Nobody;
+
+impl Watcher for Nobody {}
+
+/// What a replay did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Followed {
+    /// Commands applied.
+    pub commands: u64,
+    /// Sequence of the last one (where the engine stood before, if none was).
+    pub last_sequence: u64,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// Why a replay stopped.
+#[derive(Debug)]
+pub enum FollowError {
+    /// The journal could not be read, or is broken.
+    Read(ReadError),
+    /// A record is not a command this release understands.
+    BadCommand {
+        /// The journal.
+        dir: PathBuf,
+        /// The record.
+        sequence: u64,
+        /// What is wrong with it.
+        error: FrameError,
+    },
+    /// A record holds a query, which no node journals.
+    Query {
+        /// The journal.
+        dir: PathBuf,
+        /// The record.
+        sequence: u64,
+    },
+    /// The watcher had enough.
+    Watcher {
+        /// The command it saw last.
+        sequence: u64,
+        /// What it said.
+        why: String,
+    },
+}
+
+impl std::fmt::Display for FollowError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            FollowError::Read(error) => error.fmt(f),
+            FollowError::BadCommand {
+                dir,
+                sequence,
+                error,
+            } => write!(
+                f,
+                "{}: record {sequence} is not a command of this release: {error}",
+                dir.display()
+            ),
+            FollowError::Query { dir, sequence } => write!(
+                f,
+                "{}: record {sequence} is a query; no node writes such a journal",
+                dir.display()
+            ),
+            FollowError::Watcher { sequence, why } => {
+                write!(f, "after command {sequence}: {why}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for FollowError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            FollowError::Read(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<ReadError> for FollowError {
+    fn from(error: ReadError) -> FollowError {
+        FollowError::Read(error)
+    }
+}
+
+/// Applies every command of the journal in `dir` behind the engine's present sequence, up to and
+/// with `to` (all where `None`), to `engine` and `sessions`.
+pub fn follow(
+    dir: &Path,
+    to: Option<u64>,
+    engine: &mut Engine,
+    sessions: &mut SessionTable,
+    watcher: &mut impl Watcher,
+) -> Result<Followed, FollowError> {
+    let mut reader = Reader::open(dir)?;
+    let before = engine.sequence();
+    let to = to.unwrap_or(u64::MAX);
+    let started = Instant::now();
+    if to > before {
+        if before > 0 {
+            reader.seek(before + 1)?;
+        }
+        Follower {
+            dir,
+            to,
+            engine,
+            sessions,
+            watcher,
+            outbox: Outbox::with_capacity(1_024),
+            reported: started,
+        }
+        .run(&mut reader)?;
+    }
+    Ok(Followed {
+        commands: engine.sequence() - before,
+        last_sequence: engine.sequence(),
+        elapsed: started.elapsed(),
+    })
+}
+
+/// Records looked at ahead of the one applied, and the distance at which their rows are warmed.
+const LOOKUPS_AHEAD: usize = 8;
+const ROWS_AHEAD: usize = 4;
+
+struct Follower<'a, W> {
+    dir: &'a Path,
+    to: u64,
+    engine: &'a mut Engine,
+    sessions: &'a mut SessionTable,
+    watcher: &'a mut W,
+    outbox: Outbox,
+    reported: Instant,
+}
+
+impl<W: Watcher> Follower<'_, W> {
+    /// Keeps the next records in a ring of copies: the reader lends one record at a time, and the
+    /// engine wants to see what comes.
+    fn run(mut self, reader: &mut Reader) -> Result<(), FollowError> {
+        let mut ahead: [Copied; LOOKUPS_AHEAD] = Default::default();
+        for copied in &mut ahead {
+            self.fill(reader, copied)?;
+        }
+        for copied in &ahead[..ROWS_AHEAD] {
+            if let Some(command) = copied.command() {
+                self.engine.prefetch_rows(command);
+            }
+        }
+        for at in 0.. {
+            let next = at % LOOKUPS_AHEAD;
+            let sequence = ahead[next].sequence;
+            let Some(command) = ahead[next].command() else {
+                break;
+            };
+            self.apply(sequence, command)?;
+            self.fill(reader, &mut ahead[next])?;
+            if let Some(command) = ahead[(at + 1 + ROWS_AHEAD) % LOOKUPS_AHEAD].command() {
+                self.engine.prefetch_rows(command);
+            }
+        }
+        Ok(())
+    }
+
+    fn fill(&mut self, reader: &mut Reader, copied: &mut Copied) -> Result<(), FollowError> {
+        copied.length = 0;
+        let record = match reader.next()? {
+            Some(record) if record.sequence <= self.to => record,
+            _ => return Ok(()),
+        };
+        let sequence = record.sequence;
+        let bad = |error| FollowError::BadCommand {
+            dir: self.dir.to_owned(),
+            sequence,
+            error,
+        };
+        copied.copy(sequence, record.payload).map_err(bad)?;
+        let command = copied.checked().map_err(bad)?;
+        if command.header.kind >= CommandKind::FIRST_QUERY {
+            return Err(FollowError::Query {
+                dir: self.dir.to_owned(),
+                sequence,
+            });
+        }
+        self.engine.prefetch_lookups(command);
+        Ok(())
+    }
+
+    fn apply(&mut self, sequence: u64, command: CommandRef<'_>) -> Result<(), FollowError> {
+        self.outbox.clear();
+        self.engine.apply(sequence, command, &mut self.outbox);
+        self.sessions
+            .take(command.header.session, command.header.client_sequence);
+        self.watcher
+            .command(sequence, command, self.outbox.events(), self.engine)
+            .map_err(|why| FollowError::Watcher { sequence, why })?;
+        if sequence.is_multiple_of(4_096) && self.reported.elapsed() > Duration::from_millis(100) {
+            self.watcher.progress(sequence);
+            self.reported = Instant::now();
+        }
+        Ok(())
+    }
+}
+
+/// A record's payload, copied to where it may stay and lies aligned.
+#[derive(Default)]
+struct Copied {
+    words: Vec<u128>,
+    length: usize,
+    sequence: u64,
+}
+
+impl Copied {
+    fn copy(&mut self, sequence: u64, payload: &[u8]) -> Result<(), FrameError> {
+        if payload.is_empty() || payload.len() > FRAME_BYTES_MAX {
+            return Err(FrameError::BadLength(payload.len() as u32));
+        }
+        let words = payload.len().div_ceil(16);
+        if self.words.len() < words {
+            self.words.resize(words, 0);
+        }
+        bytemuck::cast_slice_mut::<u128, u8>(&mut self.words)[..payload.len()]
+            .copy_from_slice(payload);
+        self.length = payload.len();
+        self.sequence = sequence;
+        Ok(())
+    }
+
+    fn checked(&self) -> Result<CommandRef<'_>, FrameError> {
+        let command = CommandRef::from_bytes(self.bytes())?;
+        command.decode()?;
+        Ok(command)
+    }
+
+    /// The command, checked when it was copied; `None` behind the journal's end.
+    fn command(&self) -> Option<CommandRef<'_>> {
+        (self.length > 0).then(|| CommandRef::from_bytes(self.bytes()).expect("checked before"))
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.words)[..self.length]
+    }
+}

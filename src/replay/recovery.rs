@@ -1,0 +1,251 @@
+//! Recovery: from a directory to a node's state, ready for the next command.
+//!
+//! Lock and open the journal (which cuts a torn tail and refuses damage), load the newest good
+//! snapshot, replay what follows it, and keep the replies of the last commands for clients that
+//! come back and ask.
+
+use super::{FollowError, Watcher, follow, snapshot_store};
+use crate::config::{Config, Durability};
+use crate::engine::Engine;
+use crate::pipeline::{Parts, ReplyWindow};
+use crate::protocol::RELEASE;
+use crate::protocol::frame::{CommandRef, EventSlot};
+use crate::session::SessionTable;
+use millrace_journal::{OpenError, Options, Recovered, Writer};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// What a recovery found and did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recovery {
+    /// Whether the journal was begun just now.
+    pub created: bool,
+    /// The last command.
+    pub sequence: u64,
+    /// The command of the snapshot it began from, if there was one.
+    pub snapshot: Option<u64>,
+    /// Commands replayed.
+    pub replayed: u64,
+    /// How long all of it took.
+    pub elapsed: Duration,
+    /// What an operator should know: a torn tail that was cut, a snapshot that was passed over.
+    pub notes: Vec<String>,
+}
+
+impl std::fmt::Display for Recovery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.created {
+            return f.write_str("new journal");
+        }
+        write!(f, "recovered to sequence {}", self.sequence)?;
+        if let Some(snapshot) = self.snapshot {
+            write!(f, " (snapshot {snapshot}, {} replayed)", self.replayed)?;
+        }
+        write!(f, " in {:.3} s", self.elapsed.as_secs_f64())
+    }
+}
+
+/// Why a node could not come up.
+#[derive(Debug)]
+pub enum RecoverError {
+    /// The journal did not open.
+    Open(OpenError),
+    /// The snapshots could not be listed.
+    Snapshots {
+        /// The directory.
+        dir: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The journal did not replay.
+    Follow(FollowError),
+    /// The journal replayed to another place than where it ends.
+    Short {
+        /// Where it ends.
+        last_sequence: u64,
+        /// Where the replay stopped.
+        replayed_to: u64,
+    },
+}
+
+impl std::fmt::Display for RecoverError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            RecoverError::Open(error) => error.fmt(f),
+            RecoverError::Snapshots { dir, source } => {
+                write!(f, "cannot list snapshots in {}: {source}", dir.display())
+            }
+            RecoverError::Follow(error) => error.fmt(f),
+            RecoverError::Short {
+                last_sequence,
+                replayed_to,
+            } => write!(
+                f,
+                "the journal ends at sequence {last_sequence} but replayed only to {replayed_to}"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for RecoverError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            RecoverError::Open(error) => Some(error),
+            RecoverError::Snapshots { source, .. } => Some(source),
+            RecoverError::Follow(error) => Some(error),
+            RecoverError::Short { .. } => None,
+        }
+    }
+}
+
+/// Hears how far a recovery has come.
+pub trait Listener {
+    /// `sequence` of `last_sequence` is applied.
+    fn recovering(&mut self, sequence: u64, last_sequence: u64);
+}
+
+/// Does not listen.
+pub struct Silent;
+
+impl Listener for Silent {
+    fn recovering(&mut self, _sequence: u64, _last_sequence: u64) {}
+}
+
+/// Opens the journal in `config.dir` for writing and brings everything to its end.
+pub fn recover(
+    config: &Config,
+    listener: &mut impl Listener,
+) -> Result<(Parts, Recovery), RecoverError> {
+    let started = Instant::now();
+    // What lies before the snapshot needs no second look.
+    let newest = snapshot_store::newest_sequence(&config.dir);
+    let options = Options {
+        check_from: newest + 1,
+        ..journal_options(config)
+    };
+    let (writer, journal) = Writer::open(&config.dir, options).map_err(RecoverError::Open)?;
+    let last_sequence = journal.last_sequence;
+    let (mut engine, mut sessions, snapshot, mut notes) = load(config, last_sequence)?;
+    notes.extend(cut_note(&journal));
+    let events = config.gateway.reply_window_events as u64;
+    let keep_from = engine.sequence().max(last_sequence.saturating_sub(events));
+    let mut keeper = ReplyKeeper {
+        window: ReplyWindow::new(events as usize, keep_from),
+        keep_from,
+        last_sequence,
+        listener,
+    };
+    let followed = follow(
+        &config.dir,
+        Some(last_sequence),
+        &mut engine,
+        &mut sessions,
+        &mut keeper,
+    )
+    .map_err(RecoverError::Follow)?;
+    if engine.sequence() != last_sequence {
+        return Err(RecoverError::Short {
+            last_sequence,
+            replayed_to: engine.sequence(),
+        });
+    }
+    let recovery = Recovery {
+        created: journal.created,
+        sequence: last_sequence,
+        snapshot,
+        replayed: followed.commands,
+        elapsed: started.elapsed(),
+        notes,
+    };
+    let parts = Parts {
+        engine,
+        sessions,
+        writer,
+        journal_dir: config.dir.clone(),
+        segment_bytes: config.journal.segment_bytes,
+        window: keeper.window,
+    };
+    Ok((parts, recovery))
+}
+
+type Start = (Engine, SessionTable, Option<u64>, Vec<String>);
+
+/// The state to begin from: the newest good snapshot, or nothing.
+fn load(config: &Config, last_sequence: u64) -> Result<Start, RecoverError> {
+    let (loaded, notes) = snapshot_store::load_newest(
+        &config.dir,
+        last_sequence,
+        &config.limits,
+        config.sessions,
+    )
+    .map_err(|source| RecoverError::Snapshots {
+        dir: config.dir.clone(),
+        source,
+    })?;
+    Ok(match loaded {
+        Some(loaded) => (
+            loaded.engine,
+            loaded.sessions,
+            Some(loaded.sequence),
+            notes,
+        ),
+        None => (
+            Engine::new(&config.limits),
+            SessionTable::new(config.sessions),
+            None,
+            notes,
+        ),
+    })
+}
+
+/// How the journal is opened under `config`.
+pub fn journal_options(config: &Config) -> Options {
+    Options {
+        segment_bytes: config.journal.segment_bytes,
+        durability: match config.durability {
+            Durability::Process => millrace_journal::Durability::Process,
+            Durability::Disk => millrace_journal::Durability::Disk,
+        },
+        writer_release: RELEASE,
+        ..Options::default()
+    }
+}
+
+fn cut_note(journal: &Recovered) -> Option<String> {
+    let cut = journal.cut.as_ref()?;
+    Some(format!(
+        "cut a torn tail at sequence {} ({} offset {}): it was never acknowledged",
+        cut.sequence,
+        cut.path.display(),
+        cut.offset
+    ))
+}
+
+/// Keeps the replies of the last commands.
+struct ReplyKeeper<'a, L> {
+    window: ReplyWindow,
+    keep_from: u64,
+    last_sequence: u64,
+    listener: &'a mut L,
+}
+
+impl<L: Listener> Watcher for ReplyKeeper<'_, L> {
+    fn command(
+        &mut self,
+        sequence: u64,
+        _command: CommandRef<'_>,
+        events: &[EventSlot],
+        _engine: &Engine,
+    ) -> Result<(), String> {
+        if sequence > self.keep_from {
+            for event in events {
+                self.window.push(event);
+            }
+        }
+        Ok(())
+    }
+
+    fn progress(&mut self, sequence: u64) {
+        self.listener.recovering(sequence, self.last_sequence);
+    }
+}

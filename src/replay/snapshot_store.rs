@@ -1,0 +1,278 @@
+//! Snapshots: the state after one command, in a file, so that recovery replays only what follows.
+//!
+//! ```text
+//! snapshot-<sequence, 20 digits>.mrs
+//! 0        8        10        12             16         24             32              64             96
+//! | magic  | format | release | header bytes | sequence | payload bytes| payload BLAKE3| engine digest| header BLAKE3 | payload ..
+//! ```
+//! The payload is the session table and then the engine, as each writes itself. A snapshot is
+//! written under another name, synced, renamed and its name synced, so a file with a snapshot's
+//! name is a whole one; it is hashed before it is believed all the same. It is only ever a
+//! shortcut: where none is good, the journal is replayed from its start.
+
+use crate::engine::{Engine, Limits};
+use crate::protocol::RELEASE;
+use crate::session::SessionTable;
+use bytemuck::{Pod, Zeroable};
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+const MAGIC: [u8; 8] = *b"MILLRSNP";
+const FORMAT_VERSION: u16 = 1;
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Header {
+    magic: [u8; 8],
+    format_version: u16,
+    release: u16,
+    header_bytes: u32,
+    sequence: u64,
+    payload_bytes: u64,
+    payload_hash: [u8; 32],
+    digest: [u8; 32],
+    /// BLAKE3 of the bytes before it.
+    header_hash: [u8; 32],
+}
+
+const HEADER_BYTES: usize = size_of::<Header>();
+const _: () = assert!(HEADER_BYTES == 128);
+
+impl Header {
+    fn own_hash(&self) -> [u8; 32] {
+        let bytes = bytemuck::bytes_of(self);
+        *blake3::hash(&bytes[..HEADER_BYTES - 32]).as_bytes()
+    }
+}
+
+/// A snapshot that was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The file.
+    pub path: PathBuf,
+    /// The last command in it.
+    pub sequence: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// The engine's digest.
+    pub digest: [u8; 32],
+}
+
+/// A snapshot that was read.
+pub struct Loaded {
+    /// The file.
+    pub path: PathBuf,
+    /// The last command in it.
+    pub sequence: u64,
+    /// The engine as it stood then.
+    pub engine: Engine,
+    /// The sessions as they stood then.
+    pub sessions: SessionTable,
+    /// The digest the engine had when it was written.
+    pub digest: [u8; 32],
+}
+
+/// A snapshot could not be written.
+#[derive(Debug)]
+pub struct WriteError {
+    /// The file.
+    pub path: PathBuf,
+    /// Why.
+    pub source: io::Error,
+}
+
+impl std::fmt::Display for WriteError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "cannot write snapshot {}: {}",
+            self.path.display(),
+            self.source
+        )
+    }
+}
+
+impl std::error::Error for WriteError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// The file of the snapshot after command `sequence`.
+pub fn path_of(dir: &Path, sequence: u64) -> PathBuf {
+    dir.join(format!("snapshot-{sequence:020}.mrs"))
+}
+
+/// Writes the state after the engine's last command into `dir`.
+pub fn write(dir: &Path, engine: &Engine, sessions: &SessionTable) -> Result<Written, WriteError> {
+    let sequence = engine.sequence();
+    let path = path_of(dir, sequence);
+    // One name per process: two writers never share a half-written file.
+    let draft = dir.join(format!("snapshot-{}.draft", std::process::id()));
+    let written = write_draft(&draft, engine, sessions).and_then(|(bytes, digest)| {
+        fs::rename(&draft, &path)?;
+        File::open(dir)?.sync_all()?;
+        Ok(Written {
+            path: path.clone(),
+            sequence,
+            bytes,
+            digest,
+        })
+    });
+    written.map_err(|source| {
+        let _ = fs::remove_file(&draft);
+        WriteError { path, source }
+    })
+}
+
+fn write_draft(
+    draft: &Path,
+    engine: &Engine,
+    sessions: &SessionTable,
+) -> io::Result<(u64, [u8; 32])> {
+    let mut header = Header {
+        magic: MAGIC,
+        format_version: FORMAT_VERSION,
+        release: RELEASE,
+        header_bytes: HEADER_BYTES as u32,
+        sequence: engine.sequence(),
+        digest: engine.digest(),
+        ..Zeroable::zeroed()
+    };
+    let mut file = File::create(draft)?;
+    file.write_all(bytemuck::bytes_of(&header))?;
+    let mut payload = Hashing {
+        inner: BufWriter::with_capacity(1 << 20, file),
+        hasher: blake3::Hasher::new(),
+        bytes: 0,
+    };
+    sessions.write_snapshot(&mut payload)?;
+    engine.write_snapshot(&mut payload)?;
+    header.payload_bytes = payload.bytes;
+    header.payload_hash = *payload.hasher.finalize().as_bytes();
+    header.header_hash = header.own_hash();
+    let mut file = payload.inner.into_inner().map_err(|error| error.into_error())?;
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(bytemuck::bytes_of(&header))?;
+    file.sync_all()?;
+    Ok((HEADER_BYTES as u64 + header.payload_bytes, header.digest))
+}
+
+struct Hashing<W> {
+    inner: W,
+    hasher: blake3::Hasher,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// The snapshots in `dir`, newest first.
+pub fn list(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let sequence = entry.file_name().to_str().and_then(|name| {
+            let digits = name.strip_prefix("snapshot-")?.strip_suffix(".mrs")?;
+            digits.parse::<u64>().ok()
+        });
+        if let Some(sequence) = sequence {
+            found.push((sequence, entry.path()));
+        }
+    }
+    found.sort_unstable_by_key(|(sequence, _)| std::cmp::Reverse(*sequence));
+    Ok(found)
+}
+
+/// The command of the newest snapshot in `dir` whose header is good, 0 where there is none.
+pub fn newest_sequence(dir: &Path) -> u64 {
+    let snapshots = list(dir).unwrap_or_default();
+    let good = snapshots.into_iter().find_map(|(_, path)| {
+        let header = File::open(path).and_then(|mut file| read_header(&mut file));
+        Some(header.ok()?.sequence)
+    });
+    good.unwrap_or(0)
+}
+
+/// The newest good snapshot in `dir` of a command up to `last_sequence`, and a sentence about each
+/// newer one that was passed over.
+pub fn load_newest(
+    dir: &Path,
+    last_sequence: u64,
+    limits: &Limits,
+    session_capacity: u32,
+) -> io::Result<(Option<Loaded>, Vec<String>)> {
+    let mut passed_over = Vec::new();
+    for (sequence, path) in list(dir)? {
+        let why = if sequence > last_sequence {
+            format!("it is of command {sequence}, the journal ends at {last_sequence}")
+        } else {
+            match load(&path, limits, session_capacity) {
+                Ok(loaded) => return Ok((Some(loaded), passed_over)),
+                Err(error) => error.to_string(),
+            }
+        };
+        passed_over.push(format!("snapshot {} is not used: {why}", path.display()));
+    }
+    Ok((None, passed_over))
+}
+
+/// The snapshot in the file at `path`, hashed before it is believed.
+pub fn load(path: &Path, limits: &Limits, session_capacity: u32) -> io::Result<Loaded> {
+    let mut file = File::open(path)?;
+    let header = read_header(&mut file)?;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(&mut (&file).take(header.payload_bytes))?;
+    if *hasher.finalize().as_bytes() != header.payload_hash {
+        return Err(damaged("its content does not match its hash"));
+    }
+    file.seek(SeekFrom::Start(HEADER_BYTES as u64))?;
+    let mut payload = BufReader::with_capacity(1 << 20, file.take(header.payload_bytes));
+    let sessions = SessionTable::read_snapshot(session_capacity, &mut payload)?;
+    let engine = Engine::read_snapshot(limits, &mut payload)?;
+    if engine.sequence() != header.sequence {
+        return Err(damaged("its engine stands at another command than its header"));
+    }
+    Ok(Loaded {
+        path: path.to_owned(),
+        sequence: header.sequence,
+        engine,
+        sessions,
+        digest: header.digest,
+    })
+}
+
+fn read_header(file: &mut File) -> io::Result<Header> {
+    let mut header = Header::zeroed();
+    file.read_exact(bytemuck::bytes_of_mut(&mut header))
+        .map_err(|_| damaged("it is too short"))?;
+    if header.magic != MAGIC {
+        return Err(damaged("it is no snapshot"));
+    }
+    if header.format_version > FORMAT_VERSION || header.release > RELEASE {
+        return Err(damaged("a newer release wrote it"));
+    }
+    if header.header_hash != header.own_hash() || header.header_bytes != HEADER_BYTES as u32 {
+        return Err(damaged("its header does not match its hash"));
+    }
+    let length = file.metadata()?.len();
+    if length != HEADER_BYTES as u64 + header.payload_bytes {
+        return Err(damaged("it does not have the length its header says"));
+    }
+    Ok(header)
+}
+
+fn damaged(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}

@@ -1,0 +1,89 @@
+//! Numbers that cross threads: how far each stage has come, and what the gateway counted.
+//!
+//! Every number has one writer. A stage publishes its progress once per batch, so a reader may lag
+//! a batch behind but never runs ahead of what is true. Nothing here decides what a command does.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A value with its cache lines to itself (two: adjacent lines are fetched together).
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Padded<T>(pub T);
+
+/// A number with one writer and any number of readers.
+#[derive(Debug, Default)]
+pub struct Published(Padded<AtomicU64>);
+
+impl Published {
+    /// A number that starts at `value`.
+    pub fn new(value: u64) -> Published {
+        Published(Padded(AtomicU64::new(value)))
+    }
+
+    /// Its last published value.
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.0.load(Ordering::Acquire)
+    }
+
+    /// Publishes a value; what was written before is seen by whoever reads it.
+    #[inline]
+    pub fn set(&self, value: u64) {
+        self.0.0.store(value, Ordering::Release);
+    }
+
+    /// Adds to it. For its one writer only.
+    #[inline]
+    pub fn add(&self, more: u64) {
+        self.set(self.0.0.load(Ordering::Relaxed) + more);
+    }
+}
+
+/// How far the stages have come.
+#[derive(Debug)]
+pub struct Progress {
+    /// Last journal sequence that is durable under the node's policy. Written by the journaler.
+    pub durable: Published,
+    /// Bytes the journal can still take. Written by the journaler.
+    pub journal_space: Published,
+    /// Last journal sequence executed. Written by the executor.
+    pub executed: Published,
+    /// When the engine next needs a tick, ns since the Unix epoch; [`NO_DEADLINE`] for never.
+    /// Written by the executor.
+    pub next_deadline: Published,
+    /// Ring slots whose commands are executed. Written by the executor.
+    pub slots_executed: Published,
+}
+
+/// Nothing waits for time.
+pub const NO_DEADLINE: u64 = u64::MAX;
+
+impl Progress {
+    /// Stages that stand at journal sequence `sequence`.
+    pub fn at(sequence: u64) -> Progress {
+        Progress {
+            durable: Published::new(sequence),
+            journal_space: Published::new(u64::MAX),
+            executed: Published::new(sequence),
+            next_deadline: Published::new(NO_DEADLINE),
+            slots_executed: Published::new(0),
+        }
+    }
+}
+
+/// What the gateway counted since start.
+#[derive(Debug, Default)]
+pub struct GatewayCounters {
+    /// Connections accepted.
+    pub accepted: Published,
+    /// Connections open now.
+    pub open: Published,
+    /// Commands and queries put into the ring.
+    pub commands: Published,
+    /// Commands answered `busy`.
+    pub busy: Published,
+    /// Sessions dropped because they did not read.
+    pub slow_consumers: Published,
+    /// Connections closed for frames that are none.
+    pub malformed: Published,
+}
