@@ -37,7 +37,9 @@ impl std::str::FromStr for Durability {
         match text {
             "process" => Ok(Durability::Process),
             "disk" => Ok(Durability::Disk),
-            "quorum" => Err("durability quorum needs peers, which this release does not have".into()),
+            "quorum" => {
+                Err("durability quorum needs peers, which this release does not have".into())
+            }
             _ => Err(format!("durability \"{text}\" is not process or disk")),
         }
     }
@@ -273,7 +275,10 @@ impl Config {
             ("write_buffer_bytes", gateway.write_buffer_bytes),
         ] {
             if !(4_096..=1 << 30).contains(&bytes) {
-                return value(format!("gateway.{name} = {bytes} must be 4096 to {}", 1 << 30));
+                return value(format!(
+                    "gateway.{name} = {bytes} must be 4096 to {}",
+                    1 << 30
+                ));
             }
         }
         if !(64..=1 << 26).contains(&gateway.reply_window_events) {

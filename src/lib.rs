@@ -5,7 +5,15 @@
 
 pub mod bench;
 pub mod cli;
+pub mod client;
+pub mod config;
 pub mod engine;
+pub mod gateway;
 mod memory;
+pub mod node;
+pub mod pipeline;
 mod prefetch;
 pub mod protocol;
+pub mod replay;
+pub mod session;
+pub mod telemetry;

@@ -28,6 +28,7 @@ use crate::protocol::command::{Command, CommandKind};
 use crate::protocol::frame::CommandRef;
 use crate::protocol::reason::Reason;
 use crate::protocol::units::Timestamp;
+use handlers::transfers::TransferHead;
 use handlers::{clock, liquidity, orders, payments, queries, reference_data as setup};
 use state::State;
 
@@ -177,8 +178,13 @@ impl Engine {
     pub fn prefetch_lookups(&self, command: CommandRef<'_>) {
         match command.kind() {
             Some(CommandKind::Transfer) => {
-                if let Ok(Command::Transfer(asked)) = command.decode() {
-                    handlers::transfers::touch_lookups(&self.state, asked);
+                if let Some(head) = TransferHead::of(command) {
+                    handlers::transfers::touch_lookups(&self.state, head);
+                }
+            }
+            Some(CommandKind::SubmitPayment) => {
+                if let Some(head) = TransferHead::of(command) {
+                    handlers::transfers::touch_payment(&self.state, head);
                 }
             }
             Some(
@@ -194,9 +200,9 @@ impl Engine {
     #[inline]
     pub fn prefetch_rows(&self, command: CommandRef<'_>) {
         match command.kind() {
-            Some(CommandKind::Transfer) => {
-                if let Ok(Command::Transfer(asked)) = command.decode() {
-                    handlers::transfers::touch_rows(&self.state, asked);
+            Some(CommandKind::Transfer | CommandKind::SubmitPayment) => {
+                if let Some(head) = TransferHead::of(command) {
+                    handlers::transfers::touch_rows(&self.state, head);
                 }
             }
             Some(CommandKind::CancelOrder | CommandKind::ReplaceOrder) => {

@@ -1,22 +1,23 @@
 //! Where the engine puts its events. Stamps each with the command it answers, numbers it within
 //! the command and marks the last one. Keeps its memory: in the steady state nothing is allocated.
 
+use crate::protocol::RELEASE;
 use crate::protocol::event::EventKind;
-use crate::protocol::frame::{CommandHeader, EventSlot, LAST_EVENT, QUERY_ANSWER};
+use crate::protocol::frame::{
+    CommandHeader, EventHeader, EventSlot, HEADER_BYTES, LAST_EVENT, QUERY_ANSWER,
+};
 use crate::protocol::units::Timestamp;
+use bytemuck::Zeroable;
 use zerocopy::{Immutable, IntoBytes};
 
 /// Events of one or more commands, in order.
-#[derive(Default)]
 pub struct Outbox {
-    events: Vec<EventSlot>,
+    /// Slots are written in place; those from `len` on are free, and hold what they held.
+    slots: Vec<EventSlot>,
+    len: usize,
     /// First event of the present command.
     start: usize,
-    sequence: u64,
-    session: u64,
-    client_sequence: u64,
-    at: u64,
-    flags: u32,
+    stamp: EventHeader,
 }
 
 impl Outbox {
@@ -24,56 +25,72 @@ impl Outbox {
     /// answers with more.
     pub fn with_capacity(capacity: usize) -> Outbox {
         Outbox {
-            events: Vec::with_capacity(capacity),
-            ..Outbox::default()
+            slots: vec![EventSlot::default(); capacity.max(16)],
+            len: 0,
+            start: 0,
+            stamp: EventHeader::zeroed(),
         }
     }
 
     /// What was put in since the last [`Outbox::clear`], in order.
     pub fn events(&self) -> &[EventSlot] {
-        &self.events
+        &self.slots[..self.len]
     }
 
     /// Forgets everything, keeps the memory.
     pub fn clear(&mut self) {
-        self.events.clear();
+        self.len = 0;
         self.start = 0;
     }
 
     /// Starts the answer to a command.
+    #[inline]
     pub(super) fn begin(&mut self, sequence: u64, header: &CommandHeader, at: Timestamp) {
-        self.start = self.events.len();
-        self.sequence = sequence;
-        self.session = header.session;
-        self.client_sequence = header.client_sequence;
-        self.at = at.0;
-        self.flags = 0;
+        self.start = self.len;
+        self.stamp = EventHeader {
+            release: RELEASE,
+            sequence,
+            session: header.session,
+            client_sequence: header.client_sequence,
+            at: at.0,
+            ..EventHeader::zeroed()
+        };
     }
 
     /// Starts the answer to a query; `sequence` is that of the last command.
     pub(super) fn begin_query(&mut self, sequence: u64, header: &CommandHeader, at: Timestamp) {
         self.begin(sequence, header, at);
-        self.flags = QUERY_ANSWER;
+        self.stamp.flags = QUERY_ANSWER;
     }
 
     /// Adds an event to the present answer.
     #[inline]
     pub(super) fn push<B: IntoBytes + Immutable>(&mut self, kind: EventKind, body: &B) {
-        let index = (self.events.len() - self.start) as u32;
-        let mut event = EventSlot::new(kind, body);
-        event.header.sequence = self.sequence;
-        event.header.session = self.session;
-        event.header.client_sequence = self.client_sequence;
-        event.header.at = self.at;
-        event.header.index = index;
-        event.header.flags = self.flags;
-        self.events.push(event);
+        if self.len == self.slots.len() {
+            self.grow();
+        }
+        let bytes = body.as_bytes();
+        let slot = &mut self.slots[self.len];
+        slot.header = EventHeader {
+            length: (HEADER_BYTES + bytes.len()) as u32,
+            kind: kind as u16,
+            index: (self.len - self.start) as u32,
+            ..self.stamp
+        };
+        slot.body[..bytes.len()].copy_from_slice(bytes);
+        self.len += 1;
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        self.slots
+            .resize(self.slots.len() * 2, EventSlot::default());
     }
 
     /// Ends the present answer: marks its last event. Every command answers with at least one.
+    #[inline]
     pub(super) fn end(&mut self) {
-        assert!(self.events.len() > self.start, "every command has an event");
-        let last = self.events.len() - 1;
-        self.events[last].header.flags |= LAST_EVENT;
+        assert!(self.len > self.start, "every command has an event");
+        self.slots[self.len - 1].header.flags |= LAST_EVENT;
     }
 }

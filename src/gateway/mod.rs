@@ -15,13 +15,13 @@ mod connection;
 mod delivery;
 
 use crate::config;
-use crate::pipeline::{Ingress, Refusal, Replies, Responder};
 use crate::pipeline::threads::Signal;
+use crate::pipeline::{Ingress, Refusal, Replies, Responder};
 use crate::protocol::RELEASE;
-use crate::protocol::frame::{EventSlot, FrameError, HEADER_BYTES, CommandHeader, Prefix};
+use crate::protocol::frame::{CommandHeader, EventSlot, FrameError, HEADER_BYTES, Prefix};
 use crate::protocol::session::{
     FIRST_SESSION_KIND, Hello, Resend, SESSION_HEADER_BYTES, SessionError, SessionMessage, Watch,
-    Welcome, decode, encode,
+    Welcome, decode,
 };
 use crate::protocol::units::Timestamp;
 use crate::telemetry::GatewayCounters;
@@ -31,7 +31,7 @@ use delivery::Caught;
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 use std::collections::HashMap;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -40,6 +40,8 @@ const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
 /// How often connections are looked over for those that take too long.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
+/// Connections beyond the bound that may linger while they read that there is no room for them.
+const LINGERING: usize = 64;
 
 /// The door's clock.
 pub fn clock() -> Timestamp {
@@ -56,6 +58,8 @@ pub struct Gateway {
     connections: Connections,
     bounds: config::Gateway,
     looked_over: Instant,
+    /// Connections may wait that could not be accepted.
+    accept_again: bool,
     counters: Arc<GatewayCounters>,
 }
 
@@ -105,6 +109,7 @@ impl Gateway {
             },
             bounds: bounds.clone(),
             looked_over: Instant::now(),
+            accept_again: false,
             counters,
         })
     }
@@ -123,7 +128,11 @@ impl Gateway {
         responder: &Responder,
         wait: Duration,
     ) -> io::Result<usize> {
-        let wait = if self.connections.to_read.is_empty() { wait } else { Duration::ZERO };
+        let wait = if self.connections.to_read.is_empty() {
+            wait
+        } else {
+            Duration::ZERO
+        };
         match self.poll.poll(&mut self.events, Some(wait)) {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
             _ => {}
@@ -152,7 +161,10 @@ impl Gateway {
             };
             connection.listed_to_write = false;
             work += 1;
-            if !connection.send() {
+            if connection.send() {
+                // What it could not take before, it may take now.
+                self.connections.list(at);
+            } else {
                 self.drop_connection(at);
             }
         }
@@ -172,6 +184,11 @@ impl Gateway {
         open.any(|connection| connection.output.pending() > 0 || connection.catch_up.is_some())
     }
 
+    /// Whether anyone is connected.
+    pub fn is_connected(&self) -> bool {
+        self.connections.len() > 0
+    }
+
     /// Says good-bye to every client.
     pub fn close_all(&mut self) {
         for at in 0..self.connections.slots.len() {
@@ -187,46 +204,45 @@ impl Gateway {
         let Some(listener) = &self.listener else {
             return;
         };
+        self.accept_again = false;
         loop {
-            match listener.accept() {
-                Ok((mut stream, _)) => {
-                    let _ = stream.set_nodelay(true);
-                    if self.connections.len() >= self.bounds.connections {
-                        let refused =
-                            delivery::refused(SessionError::TooManySessions, true, 0, 0);
-                        let _ = stream.write(&encode(&refused));
-                        continue;
-                    }
-                    let mut connection = Connection::new(
-                        stream,
-                        self.bounds.read_buffer_bytes,
-                        self.bounds.write_buffer_bytes,
-                    );
-                    let at = self.connections.free.pop().unwrap_or_else(|| {
-                        self.connections.slots.push(None);
-                        self.connections.slots.len() - 1
-                    });
-                    let interest = Interest::READABLE | Interest::WRITABLE;
-                    let registered =
-                        self.poll
-                            .registry()
-                            .register(connection.stream(), Token(at), interest);
-                    if registered.is_err() {
-                        self.connections.free.push(at);
-                        continue;
-                    }
-                    connection.listed_to_read = true;
-                    self.connections.slots[at] = Some(connection);
-                    self.connections.to_read.push(at);
-                    self.counters.accepted.add(1);
-                    self.counters.open.set(self.connections.len() as u64);
+            let stream = match listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,
+                Err(_) => {
+                    // Out of files or memory: those who are here are served, the rest wait.
+                    self.accept_again = true;
+                    return;
                 }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
-                // Nothing more waits, or the process is out of files: then it is tried again with
-                // the next connection, which keeps the node working for those it has.
-                Err(_) => return,
+            };
+            let _ = stream.set_nodelay(true);
+            let mut connection = Connection::new(
+                stream,
+                self.bounds.read_buffer_bytes,
+                self.bounds.write_buffer_bytes,
+            );
+            if self.connections.len() >= self.bounds.connections + LINGERING {
+                continue;
             }
+            if self.connections.len() >= self.bounds.connections {
+                connection.close(SessionError::TooManySessions);
+            }
+            let at = self.connections.seat();
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            let registry = self.poll.registry();
+            if registry
+                .register(connection.stream(), Token(at), interest)
+                .is_err()
+            {
+                self.connections.free.push(at);
+                continue;
+            }
+            self.connections.slots[at] = Some(connection);
+            self.connections.list(at);
+            self.counters.accepted.add(1);
+            self.counters.open.set(self.connections.len() as u64);
         }
     }
 
@@ -363,6 +379,9 @@ impl Gateway {
         if self.looked_over.elapsed() < HOUSEKEEPING {
             return;
         }
+        if self.accept_again {
+            self.accept();
+        }
         let now = Instant::now();
         self.looked_over = now;
         let patience = Duration::from_millis(self.bounds.hello_timeout_ms);
@@ -442,7 +461,12 @@ fn take_command(
         Refusal::Malformed(_) => return Err(SessionError::Malformed),
         Refusal::Duplicate => {
             let window = responder.window();
-            connection.resend(client_sequence, client_sequence, window, ingress.published());
+            connection.resend(
+                client_sequence,
+                client_sequence,
+                window,
+                ingress.published(),
+            );
         }
         Refusal::Gap { expected } => {
             connection.refuse(SessionError::SequenceGap, client_sequence, expected);
@@ -468,6 +492,13 @@ impl Connections {
         self.slots.len() - self.free.len()
     }
 
+    fn seat(&mut self) -> usize {
+        self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        })
+    }
+
     /// Notes what the poll said about a socket.
     fn mark(&mut self, at: usize, event: &mio::event::Event) {
         let Some(Some(connection)) = self.slots.get_mut(at) else {
@@ -489,7 +520,8 @@ impl Connections {
         let Some(connection) = &mut self.slots[at] else {
             return;
         };
-        let may_read = connection.readable && !(connection.is_open() && connection.output.is_full());
+        let may_read =
+            connection.readable && !(connection.is_open() && connection.output.is_full());
         if may_read && !connection.listed_to_read {
             connection.listed_to_read = true;
             self.to_read.push(at);
@@ -519,7 +551,9 @@ impl Connections {
 
     #[inline]
     fn deliver(&mut self, at: usize, event: &EventSlot, position: u64) {
-        if let Some(connection) = &mut self.slots[at] {
+        if let Some(connection) = &mut self.slots[at]
+            && connection.is_open()
+        {
             connection.deliver(event, position);
             if !connection.listed_to_write || connection.catch_up.is_some() {
                 self.list(at);

@@ -66,7 +66,10 @@ pub struct Ingress {
     journaler: Option<Arc<Signal>>,
     /// The latest time stamped; time never runs backwards here.
     stamped: u64,
+    /// Commands and queries published.
     published: u64,
+    /// The sequence of the last command published.
+    sequence: u64,
     slots_published: u64,
     /// Below this much room in the journal, only cancels are taken.
     reserve: u64,
@@ -90,6 +93,7 @@ impl Ingress {
             ring,
             slots,
             sessions,
+            sequence: progress.executed.get(),
             progress,
             journaler,
             stamped: now.0,
@@ -114,9 +118,7 @@ impl Ingress {
         let header: &mut CommandHeader = frame
             .get_mut(..HEADER_BYTES)
             .ok_or(FrameError::BadLength(0))
-            .and_then(|head| {
-                bytemuck::try_from_bytes_mut(head).map_err(|_| FrameError::Misaligned)
-            })
+            .and_then(|head| bytemuck::try_from_bytes_mut(head).map_err(|_| FrameError::Misaligned))
             .map_err(Refusal::Malformed)?;
         header.session = session;
         header.received_at = at;
@@ -132,22 +134,23 @@ impl Ingress {
         Ok(())
     }
 
-    /// Lets time pass where something waits for it and nothing else is on its way. `answered` is
-    /// the number of commands whose replies are out.
+    /// Lets time pass where something waits for it and no command is on its way that would.
     #[inline]
-    pub fn tick_if_due(&mut self, clock: Timestamp, answered: u64) -> bool {
+    pub fn tick_if_due(&mut self, clock: impl FnOnce() -> Timestamp) -> bool {
         let deadline = self.progress.next_deadline.get();
+        // A deadline up to the time stamped last is the engine's present, not its future.
         if deadline == NO_DEADLINE
-            || deadline > clock.0
-            // Time stamped so far was past it already: the engine has had its chance.
             || deadline <= self.stamped
-            || answered != self.published
+            || self.progress.executed.get() != self.sequence
             || self.stopping
         {
             return false;
         }
-        let tick = CommandFrame::from_parts(CommandKind::Tick, &[], &[]).at(clock);
-        self.submit_script(&tick).is_ok()
+        let clock = clock();
+        deadline <= clock.0 && {
+            let tick = CommandFrame::from_parts(CommandKind::Tick, &[], &[]).at(clock);
+            self.submit_script(&tick).is_ok()
+        }
     }
 
     /// How long nothing needs to be done for time's sake, as of `clock`.
@@ -208,6 +211,7 @@ impl Ingress {
             return Err(Refusal::DiskFull);
         }
         self.publish(frame)?;
+        self.sequence += 1;
         self.sessions.take(header.session, header.client_sequence);
         Ok(())
     }

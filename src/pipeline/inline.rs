@@ -3,7 +3,7 @@
 //! The same rings, the same stages and the same journal as a node, so a script exercises the path
 //! that production runs; there is only nobody else on it.
 
-use super::{Ingress, Parts, Pipeline, Refusal, RingSizes, Signals, ReplyWindow};
+use super::{Ingress, Parts, Pipeline, Refusal, ReplyWindow, RingSizes, Signals};
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::protocol::frame::{CommandFrame, EventSlot};

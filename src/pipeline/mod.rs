@@ -38,11 +38,11 @@ use crate::engine::Engine;
 use crate::protocol::frame::{CommandSlot, EventSlot, FRAME_BYTES_MAX, slots_of};
 use crate::session::SessionTable;
 use crate::telemetry::Progress;
-use journaler::Room;
 use disruptor::{
     BusySpin, EventPoller, SingleConsumerBarrier, SingleProducer, SingleProducerBarrier,
     build_single_producer,
 };
+use journaler::Room;
 use millrace_journal::Writer;
 use std::path::PathBuf;
 use std::sync::Arc;

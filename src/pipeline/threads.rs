@@ -31,7 +31,8 @@ impl std::str::FromStr for CoreChoice {
             "unpinned" => return Ok(CoreChoice::Unpinned),
             _ => {}
         }
-        let cores: Result<Vec<usize>, _> = text.split(',').map(|core| core.trim().parse()).collect();
+        let cores: Result<Vec<usize>, _> =
+            text.split(',').map(|core| core.trim().parse()).collect();
         match cores {
             Ok(cores) if !cores.is_empty() => Ok(CoreChoice::List(cores)),
             _ => Err(format!(
@@ -191,9 +192,7 @@ pub fn pin(core: Option<usize>) {
 }
 
 /// How threads rest.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IdleMode {
     /// Never: lowest latency, whole cores.
@@ -381,6 +380,9 @@ mod tests {
             signal.notify();
         }
         sleeper.join().unwrap();
-        assert!(start.elapsed() < Duration::from_secs(9), "a wake-up was lost");
+        assert!(
+            start.elapsed() < Duration::from_secs(9),
+            "a wake-up was lost"
+        );
     }
 }

@@ -172,23 +172,14 @@ type Start = (Engine, SessionTable, Option<u64>, Vec<String>);
 
 /// The state to begin from: the newest good snapshot, or nothing.
 fn load(config: &Config, last_sequence: u64) -> Result<Start, RecoverError> {
-    let (loaded, notes) = snapshot_store::load_newest(
-        &config.dir,
-        last_sequence,
-        &config.limits,
-        config.sessions,
-    )
-    .map_err(|source| RecoverError::Snapshots {
-        dir: config.dir.clone(),
-        source,
-    })?;
+    let (loaded, notes) =
+        snapshot_store::load_newest(&config.dir, last_sequence, &config.limits, config.sessions)
+            .map_err(|source| RecoverError::Snapshots {
+                dir: config.dir.clone(),
+                source,
+            })?;
     Ok(match loaded {
-        Some(loaded) => (
-            loaded.engine,
-            loaded.sessions,
-            Some(loaded.sequence),
-            notes,
-        ),
+        Some(loaded) => (loaded.engine, loaded.sessions, Some(loaded.sequence), notes),
         None => (
             Engine::new(&config.limits),
             SessionTable::new(config.sessions),

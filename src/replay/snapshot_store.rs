@@ -152,7 +152,10 @@ fn write_draft(
     header.payload_bytes = payload.bytes;
     header.payload_hash = *payload.hasher.finalize().as_bytes();
     header.header_hash = header.own_hash();
-    let mut file = payload.inner.into_inner().map_err(|error| error.into_error())?;
+    let mut file = payload
+        .inner
+        .into_inner()
+        .map_err(|error| error.into_error())?;
     file.seek(SeekFrom::Start(0))?;
     file.write_all(bytemuck::bytes_of(&header))?;
     file.sync_all()?;
@@ -242,7 +245,9 @@ pub fn load(path: &Path, limits: &Limits, session_capacity: u32) -> io::Result<L
     let sessions = SessionTable::read_snapshot(session_capacity, &mut payload)?;
     let engine = Engine::read_snapshot(limits, &mut payload)?;
     if engine.sequence() != header.sequence {
-        return Err(damaged("its engine stands at another command than its header"));
+        return Err(damaged(
+            "its engine stands at another command than its header",
+        ));
     }
     Ok(Loaded {
         path: path.to_owned(),

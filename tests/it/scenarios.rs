@@ -126,7 +126,7 @@ impl Player {
         Player {
             engine: Engine::new(&Limits::small()),
             parser: ScriptParser::default(),
-            outbox: Outbox::default(),
+            outbox: Outbox::with_capacity(16),
             printer: EventPrinter::default(),
         }
     }

@@ -1,0 +1,850 @@
+//! The client of the binary protocol: one session, pipelined, exactly once.
+//!
+//! ```no_run
+//! use millrace::client::{Client, Options};
+//! use millrace::protocol::command::{CommandKind, QueryAccount};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let frame: millrace::protocol::frame::CommandFrame = unimplemented!();
+//! let mut client = Client::connect("127.0.0.1:7411".parse()?, Options::default())?;
+//! for event in client.call(&frame)? {
+//!     println!("{:?}", event.event());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Commands are numbered 1, 2, 3 ... and kept until their last event has come. When the connection
+//! breaks, the client connects again with the same session: the node says how far it has come,
+//! sends the replies again that were missed, and the client sends the commands again that were not
+//! taken. Every command is thus executed once, and its events are handed out once, even across a
+//! restart of the node. When the ring is full the client goes back to the command that was refused
+//! and sends from there again.
+
+use crate::protocol::command::CommandKind;
+use crate::protocol::frame::{CommandFrame, EventSlot, Prefix, QUERY_ANSWER};
+use crate::protocol::session::{
+    FIRST_SESSION_KIND, Hello, Refused, SESSION_HEADER_BYTES, SessionError, SessionMessage, Watch,
+    Welcome, decode, encode,
+};
+use crate::protocol::wire::{Bool, Zero};
+use rustix::net::{RecvFlags, SendFlags};
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+/// How a client behaves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The session; a random one where `None`. Name one to go on with it.
+    pub session: Option<u64>,
+    /// Replies up to this client sequence were seen: for a session that goes on in a new process.
+    pub replies_seen: u64,
+    /// Wait for replies by spinning: lowest latency, a whole core.
+    pub spin: bool,
+    /// Commands and queries in flight at most; [`Client::submit`] waits for room.
+    pub window: usize,
+    /// How long to wait for the node.
+    pub timeout: Duration,
+    /// For how long to try to connect again when the connection breaks; zero gives up at once.
+    pub reconnect: Duration,
+    /// How long to leave a node alone that said busy.
+    pub busy_pause: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            session: None,
+            replies_seen: 0,
+            spin: false,
+            window: 4_096,
+            timeout: Duration::from_secs(10),
+            reconnect: Duration::from_secs(5),
+            busy_pause: Duration::from_micros(50),
+        }
+    }
+}
+
+/// What went wrong.
+#[derive(Debug)]
+pub enum ClientError {
+    /// The node could not be reached.
+    Connect {
+        /// Where it was looked for.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The connection broke and could not be made again.
+    Io(io::Error),
+    /// The node did not answer in time.
+    Timeout,
+    /// The node refused a command, and everything sent after it; or it closed the session. What
+    /// was refused was not taken: commands from client sequence `expected` on are forgotten here.
+    Refused {
+        /// Why.
+        error: SessionError,
+        /// The command, 0 where it is about the session.
+        client_sequence: u64,
+        /// The next client sequence the node takes.
+        expected: u64,
+    },
+    /// Commands were taken, but their replies are no longer kept: ask for their outcome by query.
+    RepliesGone {
+        /// The first of them.
+        from: u64,
+        /// The first client sequence whose reply there is, or may be.
+        available: u64,
+    },
+    /// The events asked for are no longer kept; those from here on follow.
+    WatchGone {
+        /// First journal sequence there is.
+        available: u64,
+    },
+    /// The node knows the session otherwise than this client does.
+    SessionForgotten {
+        /// The last command the node has taken.
+        node: u64,
+        /// The last command that was answered here.
+        client: u64,
+    },
+    /// The node sent something that this client does not understand.
+    Protocol(String),
+}
+
+impl std::fmt::Display for ClientError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ClientError::Connect { address, source } => {
+                write!(f, "cannot reach a node at {address}: {source}")
+            }
+            ClientError::Io(error) => write!(f, "the connection broke: {error}"),
+            ClientError::Timeout => f.write_str("the node did not answer in time"),
+            ClientError::Refused {
+                error,
+                client_sequence: 0,
+                ..
+            } => write!(f, "the node closed the session: {error}"),
+            ClientError::Refused {
+                error,
+                client_sequence,
+                ..
+            } => write!(f, "the node refused command {client_sequence}: {error}"),
+            ClientError::RepliesGone { from, available } => write!(
+                f,
+                "commands {from} to {} were taken, but their replies are no longer kept",
+                available.saturating_sub(1)
+            ),
+            ClientError::WatchGone { available } => write!(
+                f,
+                "events before sequence {available} are no longer kept; those from there on follow"
+            ),
+            ClientError::SessionForgotten { node, client } => write!(
+                f,
+                "the node has taken {node} commands of this session, this client saw {client} answered"
+            ),
+            ClientError::Protocol(what) => write!(f, "unexpected from the node: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for ClientError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ClientError::Connect { source, .. } | ClientError::Io(source) => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// Numbers of queries have this bit, so a refusal says which it means.
+const QUERY: u64 = 1 << 63;
+
+/// A session with a node.
+pub struct Client {
+    address: SocketAddr,
+    options: Options,
+    stream: TcpStream,
+    session: u64,
+    next_client_sequence: u64,
+    next_query: u64,
+    flight: Flight,
+    going_back: Option<GoingBack>,
+    watch_from: Option<u64>,
+    input: Vec<u8>,
+    input_start: usize,
+    input_end: usize,
+    received: VecDeque<EventSlot>,
+    reconnects: u64,
+}
+
+/// What was submitted and not answered yet: the bytes, in order, and where each frame lies.
+#[derive(Default)]
+struct Flight {
+    bytes: Vec<u8>,
+    /// Bytes before this one belong to answered frames.
+    start: usize,
+    /// Bytes before this one are sent.
+    sent: usize,
+    entries: VecDeque<Entry>,
+}
+
+struct Entry {
+    number: u64,
+    length: usize,
+    /// Events with a lower index were handed out.
+    next_index: u32,
+    done: bool,
+}
+
+/// The node refused a command; it refuses all that was sent after it, too.
+struct GoingBack {
+    /// Commands sent after it, whose refusals are still to come.
+    to_come: usize,
+    /// The first refused.
+    from: u64,
+    /// Not before.
+    resume_at: Option<Instant>,
+}
+
+impl Client {
+    /// Connects and says hello.
+    pub fn connect(address: SocketAddr, options: Options) -> Result<Client, ClientError> {
+        let session = options.session.unwrap_or_else(random_session);
+        let stream =
+            open(address, &options).map_err(|source| ClientError::Connect { address, source })?;
+        let mut client = Client {
+            address,
+            stream,
+            session,
+            next_client_sequence: options.replies_seen + 1,
+            next_query: QUERY,
+            flight: Flight::default(),
+            going_back: None,
+            watch_from: None,
+            input: vec![0; 256 << 10],
+            input_start: 0,
+            input_end: 0,
+            received: VecDeque::new(),
+            reconnects: 0,
+            options,
+        };
+        let welcome = client.greet()?;
+        client.next_client_sequence = welcome.last_client_sequence + 1;
+        Ok(client)
+    }
+
+    /// The session's id.
+    pub fn session(&self) -> u64 {
+        self.session
+    }
+
+    /// Commands and queries without their last event yet.
+    pub fn in_flight(&self) -> usize {
+        self.flight.entries.len()
+    }
+
+    /// How often the connection was made again.
+    pub fn reconnects(&self) -> u64 {
+        self.reconnects
+    }
+
+    /// The last client sequence up to which every command was answered.
+    pub fn replies_seen(&self) -> u64 {
+        let commands = self.flight.entries.iter().map(|entry| entry.number);
+        let first = commands.filter(|number| number & QUERY == 0).min();
+        first.unwrap_or(self.next_client_sequence) - 1
+    }
+
+    /// Takes a command or query to be sent with the next [`Client::flush`] (or any call that
+    /// waits), and returns the client sequence that its events will carry.
+    pub fn submit(&mut self, frame: &CommandFrame) -> Result<u64, ClientError> {
+        let deadline = Instant::now() + self.options.timeout;
+        while self.flight.entries.len() >= self.options.window {
+            self.flush()?;
+            self.wait(deadline)?;
+        }
+        let number = if frame.header().kind >= CommandKind::FIRST_QUERY {
+            self.next_query += 1;
+            self.next_query
+        } else {
+            self.next_client_sequence += 1;
+            self.next_client_sequence - 1
+        };
+        self.flight.push(number, self.session, frame.bytes());
+        Ok(number)
+    }
+
+    /// Sends what was submitted.
+    pub fn flush(&mut self) -> Result<(), ClientError> {
+        self.resume();
+        let mut idle = 0;
+        while self.may_send() {
+            let unsent = &self.flight.bytes[self.flight.sent..];
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            match rustix::net::send(&self.stream, unsent, flags) {
+                Ok(sent) => {
+                    self.flight.sent += sent;
+                    idle = 0;
+                }
+                // The node reads no more until its own replies are read.
+                Err(error) if is_would_block(error.into()) => {
+                    if self.receive(false)? == 0 {
+                        idle += 1;
+                        if idle > 100 {
+                            std::thread::sleep(Duration::from_micros(50));
+                        }
+                    }
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => self.reconnect(error.into())?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The next event, if one is there: of this session's commands and queries, or watched.
+    pub fn poll(&mut self) -> Result<Option<EventSlot>, ClientError> {
+        if self.received.is_empty() {
+            self.flush()?;
+            self.receive(false)?;
+        }
+        Ok(self.received.pop_front())
+    }
+
+    /// The next event; waits for it.
+    pub fn next_event(&mut self) -> Result<EventSlot, ClientError> {
+        let deadline = Instant::now() + self.options.timeout;
+        loop {
+            if let Some(event) = self.poll()? {
+                return Ok(event);
+            }
+            self.wait(deadline)?;
+        }
+    }
+
+    /// Submits a command or query and returns all its events. Events of others in flight are kept
+    /// for later calls.
+    pub fn call(&mut self, frame: &CommandFrame) -> Result<Vec<EventSlot>, ClientError> {
+        let number = self.submit(frame)?;
+        let deadline = Instant::now() + self.options.timeout;
+        let mut events = Vec::new();
+        let mut others = VecDeque::new();
+        loop {
+            while let Some(event) = self.received.pop_front() {
+                let header = &event.header;
+                if header.session != self.session || header.client_sequence != number {
+                    others.push_back(event);
+                    continue;
+                }
+                events.push(event);
+                if event.is_last() {
+                    others.append(&mut self.received);
+                    self.received = others;
+                    return Ok(events);
+                }
+            }
+            self.flush()?;
+            if self.receive(false)? == 0 {
+                self.wait(deadline)?;
+            }
+        }
+    }
+
+    /// Waits until everything in flight is answered, handing every event to `on_event`.
+    pub fn drain(&mut self, mut on_event: impl FnMut(&EventSlot)) -> Result<(), ClientError> {
+        let deadline = Instant::now() + self.options.timeout;
+        loop {
+            while let Some(event) = self.poll()? {
+                on_event(&event);
+            }
+            if self.flight.entries.is_empty() {
+                return Ok(());
+            }
+            self.wait(deadline)?;
+        }
+    }
+
+    /// Asks for every event of the node: from now on where `from_sequence` is 0, else from that
+    /// journal sequence on, as far as the node still keeps them.
+    pub fn watch(&mut self, from_sequence: u64) -> Result<(), ClientError> {
+        self.watch_from = Some(from_sequence);
+        self.flush()?;
+        self.say_watch(from_sequence).map_err(ClientError::Io)
+    }
+
+    fn say_watch(&mut self, from_sequence: u64) -> io::Result<()> {
+        self.say(&Watch {
+            from_sequence,
+            on: Bool::Yes,
+            _reserved: [Zero::Zero; 7],
+        })
+    }
+
+    fn say<M: SessionMessage>(&mut self, message: &M) -> io::Result<()> {
+        (&self.stream).write_all(&encode(message))
+    }
+
+    /// Waits for bytes, until `deadline`.
+    fn wait(&mut self, deadline: Instant) -> Result<(), ClientError> {
+        loop {
+            if Instant::now() >= deadline {
+                return Err(ClientError::Timeout);
+            }
+            let resuming = self
+                .going_back
+                .as_ref()
+                .is_some_and(|it| it.resume_at.is_some());
+            if resuming {
+                self.flush()?;
+            }
+            let received = self.receive(!self.options.spin && !resuming)?;
+            if received > 0 {
+                return Ok(());
+            }
+            if self.options.spin {
+                std::hint::spin_loop();
+            }
+        }
+    }
+
+    /// Reads once and takes every whole frame. Returns the bytes read.
+    fn receive(&mut self, blocking: bool) -> Result<usize, ClientError> {
+        if self.input_start == self.input_end {
+            self.input_start = 0;
+            self.input_end = 0;
+        } else if self.input_end > self.input.len() / 2 {
+            self.input.copy_within(self.input_start..self.input_end, 0);
+            self.input_end -= self.input_start;
+            self.input_start = 0;
+        }
+        let flags = if blocking {
+            RecvFlags::empty()
+        } else {
+            RecvFlags::DONTWAIT
+        };
+        let read = match rustix::net::recv(&self.stream, &mut self.input[self.input_end..], flags) {
+            Ok((0, _)) => {
+                self.reconnect(io::Error::from(ErrorKind::UnexpectedEof))?;
+                return Ok(0);
+            }
+            Ok((read, _)) => read,
+            Err(rustix::io::Errno::INTR) => return Ok(0),
+            Err(error) if is_would_block(error.into()) => return Ok(0),
+            Err(error) => {
+                self.reconnect(error.into())?;
+                return Ok(0);
+            }
+        };
+        self.input_end += read;
+        self.take_frames()?;
+        Ok(read)
+    }
+
+    fn take_frames(&mut self) -> Result<(), ClientError> {
+        while let Some(frame) = self.next_frame()? {
+            let bytes = &self.input[frame.start..frame.start + frame.length];
+            if frame.kind < FIRST_SESSION_KIND {
+                let event = EventSlot::from_frame(bytes)
+                    .ok_or_else(|| ClientError::Protocol("an event that is none".into()))?;
+                self.take_event(event);
+            } else if frame.kind == Refused::KIND {
+                let refused = decode::<Refused>(bytes)
+                    .ok_or_else(|| ClientError::Protocol("a refusal that is none".into()))?;
+                self.take_refusal(&refused)?;
+            } else if frame.kind != Welcome::KIND {
+                return Err(ClientError::Protocol(format!("kind {:#x}", frame.kind)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts the next whole frame off the input.
+    fn next_frame(&mut self) -> Result<Option<Cut>, ClientError> {
+        let bytes = &self.input[self.input_start..self.input_end];
+        let Some(head) = bytes.get(..size_of::<Prefix>()) else {
+            return Ok(None);
+        };
+        let prefix: Prefix = bytemuck::pod_read_unaligned(head);
+        let length = prefix.length as usize;
+        if !(SESSION_HEADER_BYTES..=4_096).contains(&length) {
+            return Err(ClientError::Protocol(format!("a frame of {length} bytes")));
+        }
+        if bytes.len() < length {
+            return Ok(None);
+        }
+        let start = self.input_start;
+        self.input_start += length;
+        Ok(Some(Cut {
+            start,
+            length,
+            kind: prefix.kind,
+        }))
+    }
+
+    fn take_event(&mut self, event: EventSlot) {
+        let header = &event.header;
+        let is_answer = header.flags & QUERY_ANSWER != 0;
+        if header.session == self.session
+            && let Some(entry) = self.flight.entry(header.client_sequence)
+            && (entry.number & QUERY != 0) == is_answer
+        {
+            // After a reconnect events may come again.
+            if header.index < entry.next_index || entry.done {
+                return;
+            }
+            entry.next_index = header.index + 1;
+            entry.done = event.is_last();
+            if entry.done {
+                self.flight.forget_done();
+            }
+        } else if self.watch_from.is_none() || is_answer {
+            return;
+        }
+        if let Some(from) = &mut self.watch_from
+            && !is_answer
+        {
+            // Where a watch goes on after a reconnect. Events of the command that was cut off
+            // come again.
+            *from = header.sequence + u64::from(event.is_last());
+        }
+        self.received.push_back(event);
+    }
+
+    fn take_refusal(&mut self, refused: &Refused) -> Result<(), ClientError> {
+        let &Refused {
+            error,
+            client_sequence,
+            expected,
+            ..
+        } = refused;
+        let fatal = ClientError::Refused {
+            error,
+            client_sequence,
+            expected,
+        };
+        if refused.closing.is_yes() {
+            return match error {
+                // Then it is worth coming back.
+                SessionError::SlowConsumer | SessionError::Stopping => Ok(()),
+                _ => Err(fatal),
+            };
+        }
+        if error == SessionError::RepliesGone {
+            return Err(self.replies_gone(client_sequence, expected));
+        }
+        if client_sequence & QUERY != 0 {
+            return match error {
+                SessionError::Busy => {
+                    self.flight.send_again(client_sequence);
+                    Ok(())
+                }
+                _ => {
+                    self.flight.finish(client_sequence);
+                    Err(fatal)
+                }
+            };
+        }
+        if let Some(going_back) = &mut self.going_back
+            && client_sequence > going_back.from
+            && going_back.to_come > 0
+        {
+            going_back.to_come -= 1;
+            return Ok(());
+        }
+        let to_come = self.flight.commands_sent_after(client_sequence);
+        self.going_back = Some(GoingBack {
+            to_come,
+            from: client_sequence,
+            resume_at: None,
+        });
+        match error {
+            SessionError::Busy => Ok(()),
+            SessionError::SequenceGap if self.flight.entry(expected).is_some() => Ok(()),
+            SessionError::SequenceGap => Err(ClientError::SessionForgotten {
+                node: expected.saturating_sub(1),
+                client: self.replies_seen(),
+            }),
+            _ => {
+                self.flight.give_up_from(expected);
+                self.next_client_sequence = expected;
+                Err(fatal)
+            }
+        }
+    }
+
+    fn replies_gone(&mut self, from: u64, available: u64) -> ClientError {
+        if from == 0 {
+            return ClientError::WatchGone { available };
+        }
+        for number in from..available {
+            self.flight.finish(number);
+        }
+        ClientError::RepliesGone { from, available }
+    }
+
+    /// Whether there is something to send and nothing against it.
+    fn may_send(&self) -> bool {
+        self.going_back.is_none() && self.flight.sent < self.flight.bytes.len()
+    }
+
+    /// Once all refusals are in and the node had its pause, sends again from the first refused.
+    fn resume(&mut self) {
+        let Some(going_back) = &mut self.going_back else {
+            return;
+        };
+        if going_back.to_come > 0 {
+            return;
+        }
+        let pause = self.options.busy_pause;
+        let resume_at = *going_back
+            .resume_at
+            .get_or_insert_with(|| Instant::now() + pause);
+        if Instant::now() >= resume_at {
+            let from = going_back.from;
+            self.going_back = None;
+            self.flight.rewind(|entry| entry.number == from);
+        }
+    }
+
+    /// Connects again, as often as the options allow, and picks up where things stood.
+    #[cold]
+    fn reconnect(&mut self, cause: io::Error) -> Result<(), ClientError> {
+        if self.options.reconnect.is_zero() {
+            return Err(ClientError::Io(cause));
+        }
+        let deadline = Instant::now() + self.options.reconnect;
+        loop {
+            let again = open(self.address, &self.options);
+            match again {
+                Ok(stream) => {
+                    self.stream = stream;
+                    self.input_start = 0;
+                    self.input_end = 0;
+                    match self.greet() {
+                        Ok(welcome) => return self.pick_up(&welcome),
+                        Err(ClientError::Io(_) | ClientError::Timeout) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                Err(_) if Instant::now() < deadline => {}
+                Err(_) => return Err(ClientError::Io(cause)),
+            }
+            if Instant::now() >= deadline {
+                return Err(ClientError::Io(cause));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Says hello and waits for the welcome. Replies that follow it stay in the input.
+    fn greet(&mut self) -> Result<Welcome, ClientError> {
+        let hello = Hello {
+            session: self.session,
+            replies_seen: self.replies_seen(),
+        };
+        self.say(&hello).map_err(ClientError::Io)?;
+        let deadline = Instant::now() + self.options.timeout;
+        loop {
+            if let Some(frame) = self.next_frame()? {
+                let bytes = &self.input[frame.start..frame.start + frame.length];
+                if let (Welcome::KIND, Some(welcome)) = (frame.kind, decode::<Welcome>(bytes)) {
+                    return Ok(welcome);
+                }
+                return Err(match decode::<Refused>(bytes) {
+                    Some(refused) if frame.kind == Refused::KIND => match refused.error {
+                        SessionError::Stopping => {
+                            ClientError::Io(ErrorKind::ConnectionReset.into())
+                        }
+                        error => ClientError::Refused {
+                            error,
+                            client_sequence: 0,
+                            expected: 0,
+                        },
+                    },
+                    _ => ClientError::Protocol("no welcome".into()),
+                });
+            }
+            if Instant::now() >= deadline {
+                return Err(ClientError::Timeout);
+            }
+            let free = &mut self.input[self.input_end..];
+            match rustix::net::recv(&self.stream, free, RecvFlags::empty()) {
+                Ok((0, _)) => return Err(ClientError::Io(ErrorKind::UnexpectedEof.into())),
+                Ok((read, _)) => self.input_end += read,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) if is_would_block(error.into()) => {}
+                Err(error) => return Err(ClientError::Io(error.into())),
+            }
+        }
+    }
+
+    fn pick_up(&mut self, welcome: &Welcome) -> Result<(), ClientError> {
+        self.reconnects += 1;
+        self.going_back = None;
+        let last = welcome.last_client_sequence;
+        if last < self.replies_seen() || last >= self.next_client_sequence {
+            return Err(ClientError::SessionForgotten {
+                node: last,
+                client: self.replies_seen(),
+            });
+        }
+        self.flight
+            .rewind(|entry| !entry.done && entry.number > last);
+        if let Some(from) = self.watch_from {
+            // Nothing in flight may be overtaken by this message, but then nothing was sent yet.
+            self.say_watch(from).map_err(ClientError::Io)?;
+        }
+        self.take_frames()
+    }
+}
+
+struct Cut {
+    start: usize,
+    length: usize,
+    kind: u16,
+}
+
+impl Flight {
+    fn push(&mut self, number: u64, session: u64, frame: &[u8]) {
+        let at = self.bytes.len();
+        self.bytes.extend_from_slice(frame);
+        self.bytes[at + 8..at + 16].copy_from_slice(&session.to_le_bytes());
+        self.bytes[at + 16..at + 24].copy_from_slice(&number.to_le_bytes());
+        self.entries.push_back(Entry {
+            number,
+            length: frame.len(),
+            next_index: 0,
+            done: false,
+        });
+    }
+
+    #[inline]
+    fn entry(&mut self, number: u64) -> Option<&mut Entry> {
+        // Answers come in order, so nearly always it is the first.
+        self.entries.iter_mut().find(|entry| entry.number == number)
+    }
+
+    /// Marks as answered.
+    fn finish(&mut self, number: u64) {
+        if let Some(entry) = self.entry(number) {
+            entry.done = true;
+        }
+        self.forget_done();
+    }
+
+    fn forget_done(&mut self) {
+        while self.entries.front().is_some_and(|entry| entry.done) {
+            let entry = self.entries.pop_front().expect("there is a front");
+            self.start += entry.length;
+        }
+        if self.start == self.bytes.len() {
+            self.bytes.clear();
+            self.start = 0;
+            self.sent = 0;
+        } else if self.start > self.bytes.len() / 2 && self.start <= self.sent {
+            self.bytes.drain(..self.start);
+            self.sent -= self.start;
+            self.start = 0;
+        }
+    }
+
+    /// Takes back what was sent from the first entry on that `is_it`.
+    fn rewind(&mut self, is_it: impl Fn(&Entry) -> bool) {
+        let mut offset = self.start;
+        for entry in &self.entries {
+            if is_it(entry) {
+                break;
+            }
+            offset += entry.length;
+        }
+        self.sent = offset;
+    }
+
+    /// Commands that follow `number` and were sent, at least in part.
+    fn commands_sent_after(&self, number: u64) -> usize {
+        let mut offset = self.start;
+        let mut count = 0;
+        for entry in &self.entries {
+            if offset >= self.sent {
+                break;
+            }
+            count += usize::from(entry.number & QUERY == 0 && entry.number > number);
+            offset += entry.length;
+        }
+        count
+    }
+
+    /// Puts a refused query at the end.
+    fn send_again(&mut self, number: u64) {
+        let mut offset = self.start;
+        for at in 0..self.entries.len() {
+            let length = self.entries[at].length;
+            if self.entries[at].number == number && !self.entries[at].done {
+                self.bytes.extend_from_within(offset..offset + length);
+                self.entries[at].done = true;
+                // The old entry must not be found any more.
+                self.entries[at].number = 0;
+                self.entries.push_back(Entry {
+                    number,
+                    length,
+                    next_index: 0,
+                    done: false,
+                });
+                self.forget_done();
+                return;
+            }
+            offset += length;
+        }
+    }
+
+    /// Forgets the commands from `number` on. Queries among them are forgotten as well when they
+    /// were not sent.
+    fn give_up_from(&mut self, number: u64) {
+        for entry in &mut self.entries {
+            if entry.number & QUERY == 0 && entry.number >= number {
+                entry.done = true;
+                entry.number = 0;
+            }
+        }
+        // What was not sent must not be sent now.
+        let mut offset = self.start;
+        let mut keep = 0;
+        for entry in &self.entries {
+            if offset >= self.sent {
+                break;
+            }
+            offset += entry.length;
+            keep += 1;
+        }
+        self.entries.truncate(keep);
+        self.bytes.truncate(offset);
+        self.forget_done();
+    }
+}
+
+fn open(address: SocketAddr, options: &Options) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, options.timeout)?;
+    stream.set_nodelay(true)?;
+    // Reads that wait come up for air, so that deadlines are seen.
+    stream.set_read_timeout(Some(Duration::from_millis(50)))?;
+    stream.set_write_timeout(Some(options.timeout))?;
+    Ok(stream)
+}
+
+fn is_would_block(error: io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+/// A session id that nobody else has: the standard library seeds its hashers from the operating
+/// system.
+fn random_session() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    loop {
+        let session = RandomState::new().hash_one((std::process::id(), Instant::now()));
+        if session != 0 {
+            return session;
+        }
+    }
+}
