@@ -2,10 +2,12 @@
 //!
 //! Every order came with cover: a buy holds its notional at its limit and a budget for fees, a sell
 //! holds its base. A fill captures exactly what it costs; what the hold then has over what the rest
-//! of the order needs is released at once. Fees round up per fill, but an order never pays more
-//! than its budget, which is the fee on its whole notional rounded up once: so a hold always
-//! suffices, and no fill can overdraw. A rebate is paid out of the other side's fee of the same
-//! fill.
+//! of the order needs is released at once.
+//!
+//! Fees round up per fill, while the budget is the fee on the whole notional rounded up once, so
+//! many small fills can owe more than the budget, by less than one minor unit a fill. That rest
+//! comes out of what the account has free, and is waived where it has nothing: no fill can overdraw
+//! and none can fail. A rebate is paid out of the other side's fee of the same fill.
 
 use crate::engine::index::Handle;
 use crate::engine::instruments::InstrumentRow;
@@ -63,12 +65,21 @@ pub(super) fn post_fill(
             seller: 0,
         };
     };
-    let buyer_fee = charge(notional, buyer.fee_bps).0.min(*budget);
-    *budget -= buyer_fee;
-    let seller_fee = charge(notional, seller.fee_bps).0.min(notional.0);
-    if buyer_fee > 0 {
-        ledger.capture(buyer.quote_account, house, Amount(buyer_fee));
+    let mut buyer_fee = charge(notional, buyer.fee_bps).0;
+    let from_hold = buyer_fee.min(*budget);
+    *budget -= from_hold;
+    let rounding = Amount(buyer_fee - from_hold);
+    if from_hold > 0 {
+        ledger.capture(buyer.quote_account, house, Amount(from_hold));
     }
+    if rounding.0 > 0 {
+        if ledger.check_cover(buyer.quote_account, rounding).is_ok() {
+            ledger.post(buyer.quote_account, house, rounding);
+        } else {
+            buyer_fee = from_hold;
+        }
+    }
+    let seller_fee = charge(notional, seller.fee_bps).0.min(notional.0);
     if seller_fee > 0 {
         ledger.post(seller.quote_account, house, Amount(seller_fee));
     }

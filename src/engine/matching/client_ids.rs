@@ -55,6 +55,10 @@ impl ClientIds {
         }
     }
 
+    pub(super) fn take_memory(&mut self) {
+        self.entries.take_memory();
+    }
+
     pub(super) fn has_room(&self) -> bool {
         self.live + self.finished < self.capacity
     }

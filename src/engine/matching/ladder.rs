@@ -179,6 +179,11 @@ impl Ladders {
         }
     }
 
+    pub(super) fn take_memory(&mut self) {
+        self.levels.take_memory();
+        self.pages.take_memory();
+    }
+
     /// Whether a level can be added.
     pub(super) fn has_room(&self) -> bool {
         self.level_pool.next().is_some()

@@ -206,6 +206,15 @@ impl Matching {
         }
     }
 
+    /// Takes the memory of every table for good, so that no command pays for a page fault.
+    pub fn take_memory(&mut self) {
+        crate::memory::take(&mut self.books);
+        crate::memory::take(&mut self.visit);
+        self.orders.take_memory();
+        self.ladders.take_memory();
+        self.ids.take_memory();
+    }
+
     /// Adds the book with that handle: the next one, counted from 0.
     ///
     /// # Panics

@@ -157,6 +157,12 @@ impl Orders {
         }
     }
 
+    pub(super) fn take_memory(&mut self) {
+        self.hot.take_memory();
+        self.cold.take_memory();
+        crate::memory::take(&mut self.newest);
+    }
+
     pub(super) fn has_room(&self) -> bool {
         self.pool.next().is_some()
     }

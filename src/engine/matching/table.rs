@@ -36,6 +36,11 @@ impl<T: Pod, const UNITS: usize> Table<T, UNITS> {
             rows: PhantomData,
         }
     }
+
+    /// Takes its memory for good.
+    pub(super) fn take_memory(&mut self) {
+        crate::memory::take(&mut self.units);
+    }
 }
 
 impl<T: Pod, const UNITS: usize> Index<u32> for Table<T, UNITS> {
