@@ -2,12 +2,21 @@
 //! 0 done, 1 the thing asked for failed, 2 usage or malformed input; errors are one line on stderr.
 
 mod bench;
+mod client;
+mod journal;
+mod replay;
 mod run;
+mod serve;
+mod settings;
+mod snapshot;
+mod terminal;
+mod verify;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
-/// The real-time core under an exchange and a payment system.
+/// The real-time core under an exchange and a payment system: one thread, one order of events,
+/// everything in a journal.
 #[derive(Parser)]
 #[command(name = "millrace", version, max_term_width = 100)]
 struct Cli {
@@ -17,7 +26,13 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
+    Serve(serve::Args),
     Run(run::Args),
+    Replay(replay::Args),
+    Verify(verify::Args),
+    Journal(journal::Args),
+    Snapshot(snapshot::Args),
+    Client(client::Args),
     Bench(bench::Args),
 }
 
@@ -52,7 +67,13 @@ impl From<std::io::Error> for CliError {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.verb {
+        Verb::Serve(args) => serve::run(&args),
         Verb::Run(args) => run::run(&args),
+        Verb::Replay(args) => replay::run(&args),
+        Verb::Verify(args) => verify::run(&args),
+        Verb::Journal(args) => journal::run(&args),
+        Verb::Snapshot(args) => snapshot::run(&args),
+        Verb::Client(args) => client::run(&args),
         Verb::Bench(args) => bench::run(&args),
     };
     match result {

@@ -4,6 +4,7 @@
 //! record, check its frame, show the engine what comes a few records later, apply, hand the
 //! command and its events to the watcher. It never writes and may run beside a live node.
 
+pub mod limits_file;
 pub mod recovery;
 pub mod snapshot_store;
 
@@ -58,19 +59,14 @@ pub enum FollowError {
     Read(ReadError),
     /// A record is not a command this release understands.
     BadCommand {
-        /// The journal.
-        dir: PathBuf,
+        /// The segment file.
+        file: PathBuf,
+        /// Where in it the record begins, bytes.
+        offset: u64,
         /// The record.
         sequence: u64,
         /// What is wrong with it.
-        error: FrameError,
-    },
-    /// A record holds a query, which no node journals.
-    Query {
-        /// The journal.
-        dir: PathBuf,
-        /// The record.
-        sequence: u64,
+        error: NotACommand,
     },
     /// The watcher had enough.
     Watcher {
@@ -81,23 +77,43 @@ pub enum FollowError {
     },
 }
 
+/// Why a record is no command to replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotACommand {
+    /// It is not a frame this release understands.
+    Frame(FrameError),
+    /// It is a query, which no node journals.
+    Query,
+}
+
+impl std::fmt::Display for NotACommand {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            NotACommand::Frame(error) => error.fmt(f),
+            NotACommand::Query => f.write_str("it is a query, which no node journals"),
+        }
+    }
+}
+
+impl From<FrameError> for NotACommand {
+    fn from(error: FrameError) -> NotACommand {
+        NotACommand::Frame(error)
+    }
+}
+
 impl std::fmt::Display for FollowError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             FollowError::Read(error) => error.fmt(f),
             FollowError::BadCommand {
-                dir,
+                file,
+                offset,
                 sequence,
                 error,
             } => write!(
                 f,
-                "{}: record {sequence} is not a command of this release: {error}",
-                dir.display()
-            ),
-            FollowError::Query { dir, sequence } => write!(
-                f,
-                "{}: record {sequence} is a query; no node writes such a journal",
-                dir.display()
+                "{} offset {offset}: record {sequence} is no command to replay: {error}",
+                file.display()
             ),
             FollowError::Watcher { sequence, why } => {
                 write!(f, "after command {sequence}: {why}")
@@ -139,7 +155,6 @@ pub fn follow(
             reader.seek(before + 1)?;
         }
         Follower {
-            dir,
             to,
             engine,
             sessions,
@@ -161,7 +176,6 @@ const LOOKUPS_AHEAD: usize = 8;
 const ROWS_AHEAD: usize = 4;
 
 struct Follower<'a, W> {
-    dir: &'a Path,
     to: u64,
     engine: &'a mut Engine,
     sessions: &'a mut SessionTable,
@@ -204,21 +218,17 @@ impl<W: Watcher> Follower<'_, W> {
             Some(record) if record.sequence <= self.to => record,
             _ => return Ok(()),
         };
-        let sequence = record.sequence;
-        let bad = |error| FollowError::BadCommand {
-            dir: self.dir.to_owned(),
-            sequence,
-            error,
-        };
-        copied.copy(sequence, record.payload).map_err(bad)?;
-        let command = copied.checked().map_err(bad)?;
-        if command.header.kind >= CommandKind::FIRST_QUERY {
-            return Err(FollowError::Query {
-                dir: self.dir.to_owned(),
-                sequence,
+        if let Err(error) = copied.copy(record.sequence, record.payload) {
+            return Err(FollowError::BadCommand {
+                file: record.segment.to_owned(),
+                offset: record.offset,
+                sequence: record.sequence,
+                error,
             });
         }
-        self.engine.prefetch_lookups(command);
+        if let Some(command) = copied.command() {
+            self.engine.prefetch_lookups(command);
+        }
         Ok(())
     }
 
@@ -247,9 +257,10 @@ struct Copied {
 }
 
 impl Copied {
-    fn copy(&mut self, sequence: u64, payload: &[u8]) -> Result<(), FrameError> {
+    /// Copies and checks a record.
+    fn copy(&mut self, sequence: u64, payload: &[u8]) -> Result<(), NotACommand> {
         if payload.is_empty() || payload.len() > FRAME_BYTES_MAX {
-            return Err(FrameError::BadLength(payload.len() as u32));
+            return Err(FrameError::BadLength(payload.len() as u32).into());
         }
         let words = payload.len().div_ceil(16);
         if self.words.len() < words {
@@ -259,13 +270,12 @@ impl Copied {
             .copy_from_slice(payload);
         self.length = payload.len();
         self.sequence = sequence;
-        Ok(())
-    }
-
-    fn checked(&self) -> Result<CommandRef<'_>, FrameError> {
         let command = CommandRef::from_bytes(self.bytes())?;
         command.decode()?;
-        Ok(command)
+        if command.header.kind >= CommandKind::FIRST_QUERY {
+            return Err(NotACommand::Query);
+        }
+        Ok(())
     }
 
     /// The command, checked when it was copied; `None` behind the journal's end.

@@ -4,6 +4,7 @@
 //! snapshot, replay what follows it, and keep the replies of the last commands for clients that
 //! come back and ask.
 
+use super::limits_file::{self, LimitsError};
 use super::{FollowError, Watcher, follow, snapshot_store};
 use crate::config::{Config, Durability};
 use crate::engine::Engine;
@@ -57,6 +58,8 @@ pub enum RecoverError {
         /// Why.
         source: std::io::Error,
     },
+    /// The journal was made with other limits.
+    Limits(LimitsError),
     /// The journal did not replay.
     Follow(FollowError),
     /// The journal replayed to another place than where it ends.
@@ -75,6 +78,7 @@ impl std::fmt::Display for RecoverError {
             RecoverError::Snapshots { dir, source } => {
                 write!(f, "cannot list snapshots in {}: {source}", dir.display())
             }
+            RecoverError::Limits(error) => error.fmt(f),
             RecoverError::Follow(error) => error.fmt(f),
             RecoverError::Short {
                 last_sequence,
@@ -92,6 +96,7 @@ impl std::error::Error for RecoverError {
         match self {
             RecoverError::Open(error) => Some(error),
             RecoverError::Snapshots { source, .. } => Some(source),
+            RecoverError::Limits(error) => Some(error),
             RecoverError::Follow(error) => Some(error),
             RecoverError::Short { .. } => None,
         }
@@ -125,6 +130,8 @@ pub fn recover(
     };
     let (writer, journal) = Writer::open(&config.dir, options).map_err(RecoverError::Open)?;
     let last_sequence = journal.last_sequence;
+    limits_file::agree(&config.dir, &config.limits, last_sequence == 0)
+        .map_err(RecoverError::Limits)?;
     let (mut engine, mut sessions, snapshot, mut notes) = load(config, last_sequence)?;
     notes.extend(cut_note(&journal));
     let events = config.gateway.reply_window_events as u64;

@@ -1,0 +1,186 @@
+//! `millrace client`: talk to a running node.
+
+use super::run::{Printer, read_script};
+use super::{CliError, settings};
+use crate::client::{Client, ClientError, Options};
+use crate::protocol::frame::CommandFrame;
+use crate::protocol::script::ScriptParser;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Talk to a running node: submit a script, query, watch.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  millrace client submit day.jsonl
+  millrace client query account 1
+  millrace client --connect 10.0.0.5:7411 watch --from 1")]
+pub(crate) struct Args {
+    /// Address of the node
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7411", value_parser = settings::address)]
+    connect: SocketAddr,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    /// Send a script of JSON lines and print the events it causes
+    Submit {
+        /// Script to read; stdin when it is left out or `-`
+        file: Option<PathBuf>,
+        /// Session to go on with: command n of the script is number n of the session, and what the
+        /// node has taken already is not sent again
+        #[arg(long)]
+        session: Option<u64>,
+    },
+    /// Ask for one thing and print the answer
+    Query {
+        #[command(subcommand)]
+        what: Query,
+    },
+    /// Print every event of the node as it happens
+    Watch {
+        /// Journal sequence to begin at, as far as the node still keeps it; 0 for the next
+        #[arg(long, value_name = "SEQ", default_value_t = 0)]
+        from: u64,
+        /// Events to print at most
+        #[arg(long)]
+        limit: Option<u64>,
+    },
+}
+
+#[derive(clap::Subcommand)]
+enum Query {
+    /// An account's sums
+    Account {
+        /// Its id
+        account: u64,
+    },
+    /// A payment, and why it waits if it does
+    Payment {
+        /// Its id: a number or a UUID
+        id: String,
+    },
+    /// A live order by the engine's id
+    Order {
+        /// Its id
+        order_id: u64,
+    },
+    /// The best levels of a book
+    Book {
+        /// The instrument
+        instrument: u32,
+        /// Levels of each side
+        #[arg(long, default_value_t = 10)]
+        depth: u32,
+    },
+    /// An account's queue of payments
+    Queue {
+        /// The account
+        account: u64,
+    },
+    /// The digest of the whole state
+    Digest,
+}
+
+impl Query {
+    /// The script line that asks it.
+    fn line(&self) -> String {
+        match self {
+            Query::Account { account } => {
+                format!(r#"{{"cmd":"query_account","account":"{account}"}}"#)
+            }
+            Query::Payment { id } => {
+                let id = serde_json::Value::from(id.as_str());
+                format!(r#"{{"cmd":"query_payment","id":{id}}}"#)
+            }
+            Query::Order { order_id } => {
+                format!(r#"{{"cmd":"query_order","order_id":"{order_id}"}}"#)
+            }
+            Query::Book { instrument, depth } => {
+                format!(r#"{{"cmd":"query_book","instrument":{instrument},"depth":{depth}}}"#)
+            }
+            Query::Queue { account } => format!(r#"{{"cmd":"query_queue","account":"{account}"}}"#),
+            Query::Digest => r#"{"cmd":"query_digest"}"#.into(),
+        }
+    }
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), CliError> {
+    match &args.what {
+        What::Submit { file, session } => submit(args, file.as_deref(), *session),
+        What::Query { what } => query(args, what),
+        What::Watch { from, limit } => watch(args, *from, *limit),
+    }
+}
+
+fn connect(args: &Args, options: Options) -> Result<Client, CliError> {
+    Client::connect(args.connect, options).map_err(CliError::failed)
+}
+
+fn submit(
+    args: &Args,
+    file: Option<&std::path::Path>,
+    session: Option<u64>,
+) -> Result<(), CliError> {
+    let frames = read_script(file)?;
+    let options = Options {
+        session,
+        ..Options::default()
+    };
+    let mut client = connect(args, options)?;
+    let mut taken = client.replies_seen();
+    let mut printer = Printer::default();
+    for frame in &frames {
+        let is_query = frame.as_ref().kind().is_some_and(|kind| kind.is_query());
+        if !is_query && taken > 0 {
+            taken -= 1;
+            continue;
+        }
+        client.submit(frame).map_err(CliError::failed)?;
+        while let Some(event) = client.poll().map_err(CliError::failed)? {
+            printer.print(&event);
+        }
+        printer.flush_if(false)?;
+    }
+    let drained = client.drain(|event| printer.print(event));
+    printer.flush()?;
+    drained.map_err(CliError::failed)
+}
+
+fn query(args: &Args, what: &Query) -> Result<(), CliError> {
+    let parsed = ScriptParser::default().parse(&what.line());
+    let frame: CommandFrame = parsed.map_err(CliError::Usage)?.expect("not blank");
+    let mut client = connect(args, Options::default())?;
+    let events = client.call(&frame).map_err(CliError::failed)?;
+    let mut printer = Printer::default();
+    for event in &events {
+        printer.print(event);
+    }
+    printer.flush()
+}
+
+fn watch(args: &Args, from: u64, limit: Option<u64>) -> Result<(), CliError> {
+    let options = Options {
+        timeout: Duration::from_secs(1),
+        ..Options::default()
+    };
+    let mut client = connect(args, options)?;
+    client.watch(from).map_err(CliError::failed)?;
+    let mut printer = Printer::default();
+    let mut printed = 0;
+    while limit.is_none_or(|limit| printed < limit) {
+        match client.next_event() {
+            Ok(event) => {
+                printer.print(&event);
+                printed += 1;
+                printer.flush()?;
+            }
+            // Nothing has happened: that is no failure of a watch.
+            Err(ClientError::Timeout) => {}
+            Err(error) => return Err(CliError::failed(error)),
+        }
+    }
+    Ok(())
+}

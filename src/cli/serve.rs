@@ -1,0 +1,71 @@
+//! `millrace serve`: a node.
+
+use super::terminal::{Progress, grouped};
+use super::{CliError, settings};
+use crate::node::{Node, StartError};
+use crate::replay::recovery::Listener;
+use std::net::SocketAddr;
+
+/// Run a node: listen for clients, journal, execute, answer.
+///
+/// Stop it with Ctrl-C or SIGTERM: it answers what it has taken, syncs and ends. After any other
+/// end it recovers from its journal at the next start.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example:\n  millrace serve --dir /var/lib/millrace --listen 127.0.0.1:7411"
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    node: settings::NodeArgs,
+    /// Address of the binary protocol; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", value_parser = settings::address)]
+    listen: Option<SocketAddr>,
+    /// Address for HTTP; not there in this release
+    #[arg(long, value_name = "ADDR")]
+    http: Option<String>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), CliError> {
+    if args.http.is_some() {
+        return Err(CliError::Usage(
+            "--http is not supported in this release; leave it out".into(),
+        ));
+    }
+    let mut config = args.node.config()?;
+    if let Some(listen) = args.listen {
+        config.listen = listen;
+    }
+    let mut bar = RecoveryBar(None);
+    let stopped = Node::run_until_signal(&config, &mut bar, |node| {
+        for note in &node.recovery().notes {
+            eprintln!("millrace: {note}");
+        }
+        println!("{node}");
+    });
+    match stopped {
+        Ok(stopped) => {
+            let commands = grouped(stopped.engine.sequence());
+            println!("stopped after {commands} commands; everything answered is in the journal");
+            Ok(())
+        }
+        Err(error @ (StartError::Config(_) | StartError::Cores(_))) => {
+            Err(CliError::Usage(error.to_string()))
+        }
+        Err(error) => Err(CliError::failed(error)),
+    }
+}
+
+/// Shows a long recovery.
+struct RecoveryBar(Option<Progress>);
+
+impl Listener for RecoveryBar {
+    fn recovering(&mut self, sequence: u64, last_sequence: u64) {
+        let bar = self
+            .0
+            .get_or_insert_with(|| Progress::new(last_sequence, "commands"));
+        bar.at(sequence);
+        if sequence == last_sequence {
+            self.0 = None;
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! `millrace verify`: is this directory sound?
+
+use super::replay::{SESSIONS, last_sequence};
+use super::terminal::{Progress, grouped, hex};
+use super::{CliError, settings};
+use crate::engine::Engine;
+use crate::protocol::frame::{CommandRef, EventSlot};
+use crate::replay::{Watcher, follow, snapshot_store};
+use crate::session::SessionTable;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Check a directory: every byte of the journal, the hash chain, the replay, the audit, and that
+/// every snapshot is the state its place in the journal replays to. Exit 0 sound, 1 unsound.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  millrace verify --dir /var/lib/millrace")]
+pub(crate) struct Args {
+    /// Directory of journal and snapshots
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), CliError> {
+    let limits = settings::limits_of(&args.dir)?;
+    let unsound = |why: String| CliError::Failed(format!("unsound: {why}"));
+    let mut bar = Progress::new(0, "bytes");
+    let verified = millrace_journal::verify(&args.dir, &mut |done, total| {
+        bar.set_total(total);
+        bar.at(done);
+    });
+    drop(bar);
+    let verified = verified.map_err(|error| unsound(error.to_string()))?;
+    println!(
+        "journal: {} records in {} segments, {} bytes, every checksum and hash in order",
+        grouped(verified.records),
+        verified.segments,
+        grouped(verified.bytes)
+    );
+    println!("chain head: {}", hex(&verified.chain_head));
+    let last = last_sequence(&args.dir)?;
+    let snapshots = read_snapshots(args, last).map_err(unsound)?;
+    let mut engine = Engine::new(&limits);
+    let mut watcher = Checker {
+        bar: Progress::new(last, "commands"),
+        snapshots,
+        checked: 0,
+    };
+    let mut sessions = SessionTable::new(SESSIONS);
+    let followed = follow(
+        &args.dir,
+        Some(last),
+        &mut engine,
+        &mut sessions,
+        &mut watcher,
+    )
+    .map_err(|error| unsound(error.to_string()))?;
+    println!("replay: {} commands", grouped(followed.commands));
+    if watcher.checked > 0 {
+        println!("snapshots: {} agree with the replay", watcher.checked);
+    }
+    engine
+        .audit()
+        .map_err(|why| unsound(format!("audit: {why}")))?;
+    println!("audit: every invariant holds");
+    println!("digest {}", hex(&engine.digest()));
+    println!("sound");
+    Ok(())
+}
+
+/// Digest and file of every snapshot, by sequence.
+fn read_snapshots(args: &Args, last: u64) -> Result<BTreeMap<u64, ([u8; 32], PathBuf)>, String> {
+    let limits = settings::limits_of(&args.dir).map_err(|_| "limits".to_string())?;
+    let mut digests = BTreeMap::new();
+    for (sequence, path) in snapshot_store::list(&args.dir).map_err(|error| error.to_string())? {
+        let loaded = snapshot_store::load(&path, &limits, SESSIONS)
+            .map_err(|error| format!("snapshot {}: {error}", path.display()))?;
+        if sequence > last {
+            return Err(format!(
+                "snapshot {} is of command {sequence}, but the journal ends at {last}",
+                path.display()
+            ));
+        }
+        if loaded.engine.digest() != loaded.digest {
+            return Err(format!(
+                "snapshot {}: its state has another digest than its header says",
+                path.display()
+            ));
+        }
+        digests.insert(sequence, (loaded.digest, path));
+    }
+    Ok(digests)
+}
+
+struct Checker {
+    bar: Progress,
+    snapshots: BTreeMap<u64, ([u8; 32], PathBuf)>,
+    checked: usize,
+}
+
+impl Watcher for Checker {
+    fn command(
+        &mut self,
+        sequence: u64,
+        _command: CommandRef<'_>,
+        _events: &[EventSlot],
+        engine: &Engine,
+    ) -> Result<(), String> {
+        let Some((digest, path)) = self.snapshots.get(&sequence) else {
+            return Ok(());
+        };
+        if engine.digest() != *digest {
+            return Err(format!(
+                "snapshot {} is not the state the journal replays to",
+                path.display()
+            ));
+        }
+        engine.audit()?;
+        self.checked += 1;
+        Ok(())
+    }
+
+    fn progress(&mut self, sequence: u64) {
+        self.bar.at(sequence);
+    }
+}
