@@ -187,6 +187,8 @@ struct Flight {
     start: usize,
     /// Bytes before this one are sent.
     sent: usize,
+    /// Bytes from this one on are held back: the end of a frame.
+    hold_at: Option<usize>,
     entries: VecDeque<Entry>,
 }
 
@@ -280,8 +282,8 @@ impl Client {
     pub fn flush(&mut self) -> Result<(), ClientError> {
         self.resume();
         let mut idle = 0;
-        while self.may_send() {
-            let unsent = &self.flight.bytes[self.flight.sent..];
+        while !self.flight.unsent().is_empty() {
+            let unsent = self.flight.unsent();
             let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
             match rustix::net::send(&self.stream, unsent, flags) {
                 Ok(sent) => {
@@ -354,7 +356,6 @@ impl Client {
 
     /// Waits until everything in flight is answered, handing every event to `on_event`.
     pub fn drain(&mut self, mut on_event: impl FnMut(&EventSlot)) -> Result<(), ClientError> {
-        let deadline = Instant::now() + self.options.timeout;
         loop {
             while let Some(event) = self.poll()? {
                 on_event(&event);
@@ -362,7 +363,8 @@ impl Client {
             if self.flight.entries.is_empty() {
                 return Ok(());
             }
-            self.wait(deadline)?;
+            // The node is given its time anew whenever it has said something.
+            self.wait(Instant::now() + self.options.timeout)?;
         }
     }
 
@@ -392,13 +394,12 @@ impl Client {
             if Instant::now() >= deadline {
                 return Err(ClientError::Timeout);
             }
+            // There is more to send after a pause, and after a reconnect.
+            self.flush()?;
             let resuming = self
                 .going_back
                 .as_ref()
                 .is_some_and(|it| it.resume_at.is_some());
-            if resuming {
-                self.flush()?;
-            }
             let received = self.receive(!self.options.spin && !resuming)?;
             if received > 0 {
                 return Ok(());
@@ -553,6 +554,7 @@ impl Client {
             going_back.to_come -= 1;
             return Ok(());
         }
+        self.flight.hold();
         let to_come = self.flight.commands_sent_after(client_sequence);
         self.going_back = Some(GoingBack {
             to_come,
@@ -584,17 +586,12 @@ impl Client {
         ClientError::RepliesGone { from, available }
     }
 
-    /// Whether there is something to send and nothing against it.
-    fn may_send(&self) -> bool {
-        self.going_back.is_none() && self.flight.sent < self.flight.bytes.len()
-    }
-
     /// Once all refusals are in and the node had its pause, sends again from the first refused.
     fn resume(&mut self) {
         let Some(going_back) = &mut self.going_back else {
             return;
         };
-        if going_back.to_come > 0 {
+        if going_back.to_come > 0 || !self.flight.unsent().is_empty() {
             return;
         }
         let pause = self.options.busy_pause;
@@ -734,23 +731,50 @@ impl Flight {
         self.forget_done();
     }
 
-    fn forget_done(&mut self) {
-        while self.entries.front().is_some_and(|entry| entry.done) {
-            let entry = self.entries.pop_front().expect("there is a front");
-            self.start += entry.length;
+    /// What may be sent now.
+    fn unsent(&self) -> &[u8] {
+        let end = self.hold_at.unwrap_or(self.bytes.len());
+        &self.bytes[self.sent..end]
+    }
+
+    /// Holds back whatever was not begun to be sent.
+    fn hold(&mut self) {
+        let mut end = self.start;
+        for entry in &self.entries {
+            if end >= self.sent {
+                break;
+            }
+            end += entry.length;
         }
-        if self.start == self.bytes.len() {
-            self.bytes.clear();
-            self.start = 0;
-            self.sent = 0;
-        } else if self.start > self.bytes.len() / 2 && self.start <= self.sent {
-            self.bytes.drain(..self.start);
-            self.sent -= self.start;
-            self.start = 0;
+        self.hold_at = Some(end.max(self.sent));
+    }
+
+    fn forget_done(&mut self) {
+        while let Some(entry) = self.entries.front() {
+            let end = self.start + entry.length;
+            let half_sent = self.start < self.sent && self.sent < end;
+            if !entry.done || half_sent {
+                break;
+            }
+            self.start = end;
+            self.sent = self.sent.max(end);
+            self.hold_at = self.hold_at.map(|hold| hold.max(end));
+            self.entries.pop_front();
+        }
+        // The larger half: so every byte moves once at most.
+        if self.start > self.bytes.len() / 2 {
+            self.cut_front();
         }
     }
 
-    /// Takes back what was sent from the first entry on that `is_it`.
+    fn cut_front(&mut self) {
+        self.bytes.drain(..self.start);
+        self.sent -= self.start;
+        self.hold_at = self.hold_at.map(|hold| hold - self.start);
+        self.start = 0;
+    }
+
+    /// Takes back what was sent from the first entry on that `is_it`, and holds nothing back.
     fn rewind(&mut self, is_it: impl Fn(&Entry) -> bool) {
         let mut offset = self.start;
         for entry in &self.entries {
@@ -760,6 +784,7 @@ impl Flight {
             offset += entry.length;
         }
         self.sent = offset;
+        self.hold_at = None;
     }
 
     /// Commands that follow `number` and were sent, at least in part.

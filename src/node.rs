@@ -405,10 +405,12 @@ impl Front {
             .until_tick(clock())
             .map_or(NAP, |tick| tick.min(NAP));
         let stop = self.stop.clone();
+        // Nothing is in flight, so only a socket, the clock or a stop can bring work.
         stop.gateway.sleep_unless(
-            || stop.asked.load(Ordering::Acquire) || self.responder.has_work(),
-            // Rounded up: a poll that returns a little early would only have to come back.
-            || drop(self.duty_cycle(nap + Duration::from_millis(1))),
+            || stop.asked.load(Ordering::Acquire),
+            || {
+                self.duty_cycle(nap);
+            },
         );
     }
 

@@ -60,8 +60,8 @@ impl Journaler {
             }
             return 0;
         };
-        let slots = (&mut batch).len();
         let mut pieces = &mut batch;
+        let slots = pieces.len();
         let mut commands = 0;
         while let Some(slot) = pieces.next() {
             if slot.header().kind >= CommandKind::FIRST_QUERY {

@@ -1,0 +1,1 @@
+//! Recovery: a node killed at any moment comes back with everything it acknowledged, once.

@@ -1,0 +1,661 @@
+//! The wire: sessions over TCP, what they may do wrong, and how they come back.
+
+use crate::pipeline_support::*;
+use millrace::client::{Client, ClientError, Options};
+use millrace::config::{Config, Durability};
+use millrace::node::{Node, StartError};
+use millrace::pipeline::threads::CoreChoice;
+use millrace::protocol::RELEASE;
+use millrace::protocol::command::ITEMS_MAX;
+use millrace::protocol::frame::{FRAME_BYTES_MAX, Prefix};
+use millrace::protocol::reason::Reason;
+use millrace::protocol::session::{Hello, Resend, SessionError, Watch};
+use millrace::protocol::wire::{Bool, Zero};
+use std::net::Shutdown;
+use std::time::Duration;
+
+#[test]
+fn a_client_gets_its_events_and_a_stopped_node_comes_back() {
+    for durability in [Durability::Process, Durability::Disk] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config {
+            durability,
+            ..small(&dir)
+        };
+        let (node, mut client) = node_with_accounts(&config);
+        let events = client.call(&transfer(1, 25)).unwrap();
+        assert_eq!(events.len(), 1);
+        assert_eq!(status(&events[0]), Reason::Created);
+        assert_eq!(events[0].header.client_sequence, 6);
+        assert_eq!(credited(&client.call(&query_account(2)).unwrap()), 25);
+        let digest = client.call(&query_digest()).unwrap();
+        let engine = node.stop().engine;
+        assert!(lines(&digest).contains(&hex(&engine.digest())));
+
+        let node = Node::start(&config).unwrap();
+        assert_eq!(node.recovery().sequence, 6);
+        let digest_again = connect(&node).call(&query_digest()).unwrap();
+        assert_eq!(
+            lines(&digest_again),
+            lines(&digest),
+            "at {durability}, recovered"
+        );
+        node.stop();
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn pipelined_commands_are_answered_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, mut client) = node_with_accounts(&with_many_transfers(&dir));
+    for id in 1..=3_000 {
+        client.submit(&transfer(id, 1)).unwrap();
+        if id % 100 == 0 {
+            client.submit(&query_account(2)).unwrap();
+        }
+    }
+    let mut transfers = Vec::new();
+    let mut queries = Vec::new();
+    client
+        .drain(|event| {
+            if event.header.flags & millrace::protocol::frame::QUERY_ANSWER != 0 {
+                queries.push(credited(&[*event]));
+            } else {
+                assert_eq!(status(event), Reason::Created);
+                transfers.push(event.header.client_sequence);
+            }
+        })
+        .unwrap();
+    assert!(transfers.iter().copied().eq(6..=3_005));
+    let expected: Vec<u128> = (1..=30).map(|at| at * 100).collect();
+    assert_eq!(queries, expected, "queries keep their place in the order");
+    node.stop();
+}
+
+#[test]
+fn many_sessions_are_served_side_by_side() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, mut observer) = node_with_accounts(&with_many_transfers(&dir));
+    let address = node.address();
+    let sessions = 16;
+    let threads: Vec<_> = (0..sessions)
+        .map(|session: u128| {
+            std::thread::spawn(move || {
+                let mut client = Client::connect(address, Options::default()).unwrap();
+                for at in 1..=200u128 {
+                    client.submit(&transfer((session << 32) + at, 1)).unwrap();
+                }
+                let mut answered = 0;
+                client
+                    .drain(|event| {
+                        assert_eq!(status(event), Reason::Created);
+                        answered += 1;
+                        assert_eq!(event.header.client_sequence, answered);
+                    })
+                    .unwrap();
+                answered
+            })
+        })
+        .collect();
+    for thread in threads {
+        assert_eq!(thread.join().unwrap(), 200);
+    }
+    assert_eq!(
+        credited(&observer.call(&query_account(2)).unwrap()),
+        sessions * 200
+    );
+    node.stop();
+}
+
+#[test]
+fn the_longest_command_goes_over_the_wire() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, mut client) = node_with_accounts(&with_many_transfers(&dir));
+    let longest = batch(1, ITEMS_MAX as u32);
+    assert!(longest.bytes().len() <= FRAME_BYTES_MAX);
+    for round in 0..3 {
+        let events = client.call(&longest).unwrap();
+        let expected = if round == 0 {
+            Reason::Created
+        } else {
+            Reason::Exists
+        };
+        assert_eq!(events.len(), ITEMS_MAX);
+        assert!(events.iter().all(|event| status(event) == expected));
+    }
+    assert_eq!(
+        credited(&client.call(&query_account(2)).unwrap()),
+        ITEMS_MAX as u128
+    );
+    node.stop();
+}
+
+#[test]
+fn what_is_no_frame_is_refused_and_the_node_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, mut client) = node_with_accounts(&small(&dir));
+    let address = node.address();
+    let prefix = |length: u32, kind: u16, release: u16| {
+        let prefix = Prefix {
+            length,
+            kind,
+            release,
+        };
+        let mut bytes = bytemuck::bytes_of(&prefix).to_vec();
+        bytes.resize(64, 0);
+        bytes
+    };
+    let mut bad_body = transfer(1, 1).bytes().to_vec();
+    *bad_body.last_mut().unwrap() = 1;
+    let mut bad_header = transfer(1, 1).bytes().to_vec();
+    bad_header[40] = 1;
+    let cases: [(&str, Vec<u8>, SessionError); 10] = [
+        ("length 0", prefix(0, 4, 1), SessionError::BadLength),
+        ("length 17", prefix(17, 4, 1), SessionError::BadLength),
+        (
+            "longer than any frame",
+            prefix(FRAME_BYTES_MAX as u32 + 16, 4, 1),
+            SessionError::BadLength,
+        ),
+        (
+            "a head too short",
+            prefix(16, 4, 1),
+            SessionError::BadLength,
+        ),
+        (
+            "unknown command",
+            prefix(64, 999, 1),
+            SessionError::Malformed,
+        ),
+        (
+            "unknown message",
+            prefix(64, 0xFFFF, 1),
+            SessionError::Malformed,
+        ),
+        (
+            "body of another length",
+            prefix(64, 4, 1),
+            SessionError::Malformed,
+        ),
+        (
+            "reserved byte in the body",
+            bad_body,
+            SessionError::Malformed,
+        ),
+        (
+            "reserved byte in the head",
+            bad_header,
+            SessionError::Malformed,
+        ),
+        (
+            "newer release",
+            prefix(64, 4, RELEASE + 1),
+            SessionError::NewerRelease,
+        ),
+    ];
+    for (name, bytes, error) in cases {
+        let (mut raw, _) = Raw::hello(address, 77, 0);
+        raw.write(query_account(1).bytes());
+        assert_eq!(raw.event().header.session, 77, "{name}");
+        raw.write(&bytes);
+        let refused = raw.refused();
+        assert_eq!(
+            (refused.error, refused.closing),
+            (error, Bool::Yes),
+            "{name}"
+        );
+        assert!(raw.is_closed(), "{name}");
+        assert_eq!(credited(&client.call(&query_account(2)).unwrap()), 0);
+    }
+    node.stop();
+}
+
+#[test]
+fn garbage_and_half_frames_change_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, mut client) = node_with_accounts(&small(&dir));
+    let before = lines(&client.call(&query_digest()).unwrap());
+    // A seeded stream of noise, cut at many places.
+    let mut state = 42u64;
+    for length in [1, 7, 8, 16, 100, 5_000] {
+        let noise: Vec<u8> = (0..length)
+            .map(|_| {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                (state >> 33) as u8
+            })
+            .collect();
+        let mut raw = Raw::connect(node.address());
+        raw.write(&noise);
+        raw.stream.shutdown(Shutdown::Write).unwrap();
+        assert!(raw.is_closed());
+    }
+    let whole = transfer(9, 1);
+    for cut in [1, 8, 47, 48, 159] {
+        let (mut raw, _) = Raw::hello(node.address(), 5, 0);
+        let mut frame = whole.clone();
+        frame.header_mut().client_sequence = 1;
+        raw.write(&frame.bytes()[..cut]);
+        raw.stream.shutdown(Shutdown::Write).unwrap();
+        assert!(raw.is_closed());
+    }
+    assert_eq!(lines(&client.call(&query_digest()).unwrap()), before);
+    node.stop();
+}
+
+#[test]
+fn the_first_message_is_hello_from_a_session_that_may_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(&small(&dir)).unwrap();
+    let mut raw = Raw::connect(node.address());
+    raw.send(&transfer(1, 1), 1);
+    assert_eq!(raw.refused().error, SessionError::HelloFirst);
+    assert!(raw.is_closed());
+    let mut raw = Raw::connect(node.address());
+    raw.say(&Hello {
+        session: 0,
+        replies_seen: 0,
+    });
+    assert_eq!(raw.refused().error, SessionError::BadSession);
+    assert!(raw.is_closed());
+    node.stop();
+}
+
+#[test]
+fn a_connection_too_many_is_told_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = small(&dir);
+    config.gateway.connections = 2;
+    let node = Node::start(&config).unwrap();
+    let (first, _) = Raw::hello(node.address(), 1, 0);
+    let (_second, _) = Raw::hello(node.address(), 2, 0);
+    let mut third = Raw::connect(node.address());
+    third.say(&Hello {
+        session: 3,
+        replies_seen: 0,
+    });
+    assert_eq!(third.refused().error, SessionError::TooManySessions);
+    assert!(third.is_closed());
+    drop(first);
+    // Its seat is free once the node has seen it go.
+    let again = (0..200).any(|_| {
+        std::thread::sleep(Duration::from_millis(5));
+        let options = Options {
+            reconnect: Duration::ZERO,
+            ..Options::default()
+        };
+        Client::connect(node.address(), options).is_ok()
+    });
+    assert!(again);
+    node.stop();
+}
+
+#[test]
+fn duplicates_are_answered_again_and_gaps_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, mut client) = node_with_accounts(&small(&dir));
+    let (mut raw, welcome) = Raw::hello(node.address(), 9, 0);
+    assert_eq!(welcome.last_client_sequence, 0);
+    raw.send(&transfer(1, 10), 1);
+    let first = raw.event();
+    raw.send(&transfer(1, 10), 1);
+    let again = raw.event();
+    assert_eq!(
+        first.frame(),
+        again.frame(),
+        "the same reply, not a second execution"
+    );
+    raw.send(&transfer(3, 10), 3);
+    let refused = raw.refused();
+    assert_eq!(refused.error, SessionError::SequenceGap);
+    assert_eq!((refused.client_sequence, refused.expected), (3, 2));
+    assert_eq!(refused.closing, Bool::No);
+    raw.send(&transfer(2, 10), 2);
+    assert_eq!(raw.event().header.client_sequence, 2);
+    // Both again, on request.
+    raw.say(&Resend {
+        from: 1,
+        _reserved: [Zero::Zero; 8],
+    });
+    assert_eq!(raw.event().frame(), first.frame());
+    assert_eq!(raw.event().header.client_sequence, 2);
+    assert_eq!(credited(&client.call(&query_account(2)).unwrap()), 20);
+    node.stop();
+}
+
+#[test]
+fn a_session_that_comes_back_gets_the_replies_it_missed_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = small(&dir);
+    let (node, _client) = node_with_accounts(&config);
+    let (mut raw, _) = Raw::hello(node.address(), 9, 0);
+    for number in 1..=10 {
+        raw.send(&transfer(u128::from(number), 1), number);
+    }
+    for number in 1..=10 {
+        assert_eq!(raw.event().header.client_sequence, number);
+    }
+    drop(raw);
+    let (mut raw, welcome) = Raw::hello(node.address(), 9, 4);
+    assert_eq!(welcome.last_client_sequence, 10);
+    for number in 5..=10 {
+        assert_eq!(raw.event().header.client_sequence, number);
+    }
+    raw.send(&transfer(11, 1), 11);
+    assert_eq!(raw.event().header.client_sequence, 11, "and nothing twice");
+    node.stop();
+
+    // The window is filled again from the journal.
+    let node = Node::start(&config).unwrap();
+    let (mut raw, welcome) = Raw::hello(node.address(), 9, 8);
+    assert_eq!(welcome.last_client_sequence, 11);
+    for number in 9..=11 {
+        assert_eq!(raw.event().header.client_sequence, number);
+    }
+    node.stop();
+}
+
+#[test]
+fn replies_that_are_no_longer_kept_are_said_to_be_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = small(&dir);
+    config.gateway.reply_window_events = 64;
+    let (node, mut client) = node_with_accounts(&config);
+    let (mut raw, _) = Raw::hello(node.address(), 9, 0);
+    for number in 1..=3 {
+        raw.send(&transfer(u128::from(number), 1), number);
+        raw.event();
+    }
+    for _ in 0..62 {
+        client.call(&query_account(1)).unwrap();
+    }
+    drop(raw);
+    let (mut raw, _) = Raw::hello(node.address(), 9, 0);
+    let refused = raw.refused();
+    assert_eq!(refused.error, SessionError::RepliesGone);
+    assert_eq!((refused.client_sequence, refused.expected), (1, 2));
+    assert_eq!(raw.event().header.client_sequence, 2);
+    assert_eq!(raw.event().header.client_sequence, 3);
+    for _ in 0..64 {
+        client.call(&query_account(1)).unwrap();
+    }
+    drop(raw);
+    let (mut raw, _) = Raw::hello(node.address(), 9, 0);
+    let refused = raw.refused();
+    assert_eq!((refused.client_sequence, refused.expected), (1, 4));
+    raw.send(&transfer(4, 1), 4);
+    assert_eq!(raw.event().header.client_sequence, 4);
+    node.stop();
+}
+
+#[test]
+fn a_second_connection_of_a_session_takes_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, _client) = node_with_accounts(&small(&dir));
+    let (mut first, _) = Raw::hello(node.address(), 9, 0);
+    first.send(&transfer(1, 1), 1);
+    first.event();
+    let (mut second, welcome) = Raw::hello(node.address(), 9, 1);
+    assert_eq!(welcome.last_client_sequence, 1);
+    let refused = first.refused();
+    assert_eq!(
+        (refused.error, refused.closing),
+        (SessionError::Superseded, Bool::Yes)
+    );
+    assert!(first.is_closed());
+    second.send(&transfer(2, 1), 2);
+    assert_eq!(second.event().header.client_sequence, 2);
+    node.stop();
+}
+
+#[test]
+fn a_watcher_sees_every_event_from_where_it_asks() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, mut client) = node_with_accounts(&small(&dir));
+    client.call(&transfer(1, 1)).unwrap();
+    let mut late = connect(&node);
+    late.watch(3).unwrap();
+    let mut live = connect(&node);
+    live.watch(0).unwrap();
+    // Both have said watch before the next command is sent: a query of each came back.
+    late.call(&query_account(1)).unwrap();
+    live.call(&query_account(1)).unwrap();
+    client.call(&transfer(2, 1)).unwrap();
+    client.call(&query_account(2)).unwrap();
+    client.call(&transfer(3, 1)).unwrap();
+    let sequences = |client: &mut Client, count: usize| -> Vec<u64> {
+        (0..count)
+            .map(|_| client.next_event().unwrap().header.sequence)
+            .collect()
+    };
+    assert_eq!(sequences(&mut late, 6), [3, 4, 5, 6, 7, 8]);
+    assert_eq!(sequences(&mut live, 2), [7, 8]);
+    // Its own replies come once.
+    let own = live.call(&transfer(4, 1)).unwrap();
+    assert_eq!(own.len(), 1);
+    assert!(live.poll().unwrap().is_none());
+    let mut raw = Raw::hello(node.address(), 50, 0).0;
+    raw.say(&Watch {
+        from_sequence: 0,
+        on: Bool::Yes,
+        _reserved: [Zero::Zero; 7],
+    });
+    raw.say(&Watch {
+        from_sequence: 0,
+        on: Bool::No,
+        _reserved: [Zero::Zero; 7],
+    });
+    raw.send(&transfer(5, 1), 1);
+    assert_eq!(raw.event().header.session, 50);
+    client.call(&transfer(6, 1)).unwrap();
+    raw.send(&transfer(7, 1), 2);
+    assert_eq!(raw.event().header.session, 50, "off is off");
+    node.stop();
+}
+
+#[test]
+fn a_client_that_does_not_read_is_dropped_and_the_others_are_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = small(&dir);
+    config.gateway.reply_window_events = 8_192;
+    config.gateway.write_buffer_bytes = 512 << 10;
+    let (node, mut client) = node_with_accounts(&config);
+    let mut slow = Raw::hello(node.address(), 9, 0).0;
+    slow.say(&Watch {
+        from_sequence: 0,
+        on: Bool::Yes,
+        _reserved: [Zero::Zero; 7],
+    });
+    slow.send(&query_account(1), 1);
+    slow.event();
+    // A batch that exists already answers with many events and changes nothing.
+    let large = batch(1, 4_000);
+    let mut sent = 0;
+    while node.counters().slow_consumers.get() == 0 {
+        assert_eq!(client.call(&large).unwrap().len(), 4_000);
+        sent += 1;
+        assert!(sent < 2_000, "the slow one was never dropped");
+    }
+    assert!(slow.is_closed());
+    assert_eq!(client.call(&large).unwrap().len(), 4_000);
+    assert_eq!(credited(&client.call(&query_account(2)).unwrap()), 4_000);
+    node.stop();
+}
+
+#[test]
+fn a_client_that_reads_late_but_in_time_misses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = with_many_transfers(&dir);
+    // A buffer far smaller than the replies, a window that holds them all.
+    config.rings.ingress_slots = 1 << 16;
+    config.gateway.write_buffer_bytes = 4_096;
+    config.gateway.reply_window_events = 1 << 17;
+    let (node, _client) = node_with_accounts(&config);
+    let mut slow = Raw::hello(node.address(), 9, 0).0;
+    let batches = 12;
+    for number in 1..=batches {
+        slow.send(&batch(u128::from(number) * 10_000, 8_000), number);
+    }
+    for number in 1..=batches {
+        for index in 0..8_000 {
+            let header = slow.event().header;
+            assert_eq!((header.client_sequence, header.index), (number, index));
+        }
+    }
+    assert_eq!(node.counters().slow_consumers.get(), 0);
+    node.stop();
+}
+
+#[test]
+fn a_full_ring_is_refused_and_the_client_goes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        durability: Durability::Disk,
+        ..with_many_transfers(&dir)
+    };
+    let (node, mut client) = node_with_accounts(&config);
+    // Each batch takes more than half of the ring.
+    for number in 0..40u128 {
+        client.submit(&batch(1 + number * 8_000, 8_000)).unwrap();
+        client.submit(&query_account(1)).unwrap();
+    }
+    let mut created = 0;
+    let mut queries = 0;
+    client
+        .drain(|event| {
+            if event.header.flags & millrace::protocol::frame::QUERY_ANSWER != 0 {
+                queries += 1;
+            } else {
+                created += u32::from(matches!(
+                    status(event),
+                    Reason::Created | Reason::CapacityExhausted
+                ));
+            }
+        })
+        .unwrap();
+    assert_eq!((created, queries), (40 * 8_000, 40));
+    node.stop();
+}
+
+#[test]
+fn a_stopping_node_answers_what_it_took() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        durability: Durability::Disk,
+        ..with_many_transfers(&dir)
+    };
+    let (node, _client) = node_with_accounts(&config);
+    let (mut raw, _) = Raw::hello(node.address(), 9, 0);
+    for number in 1..=2_000 {
+        raw.send(&transfer(u128::from(number), 1), number);
+    }
+    let stopping = std::thread::spawn(move || node.stop());
+    let mut answered = 0;
+    let mut refused = 0;
+    while let Some(sent) = raw.next() {
+        match sent {
+            Sent::Event(event) => {
+                answered += 1;
+                assert_eq!(event.header.client_sequence, answered);
+            }
+            Sent::Refused(it) => {
+                assert_eq!(it.error, SessionError::Stopping);
+                refused += 1;
+            }
+            Sent::Welcome(_) => panic!("a second welcome"),
+        }
+    }
+    let engine = stopping.join().unwrap().engine;
+    assert_eq!(engine.sequence(), 5 + answered);
+    assert!(refused > 0, "it says good-bye");
+    let node = Node::start(&config).unwrap();
+    assert_eq!(node.recovery().sequence, 5 + answered);
+    node.stop();
+}
+
+#[test]
+fn a_client_survives_a_restart_of_its_node() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = small(&dir);
+    let (node, mut client) = node_with_accounts(&config);
+    let config = Config {
+        listen: node.address(),
+        ..config
+    };
+    client.call(&transfer(1, 1)).unwrap();
+    node.stop();
+    let restart = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(100));
+        Node::start(&config).unwrap()
+    });
+    let events = client.call(&transfer(2, 1)).unwrap();
+    assert_eq!(status(&events[0]), Reason::Created);
+    assert_eq!(credited(&client.call(&query_account(2)).unwrap()), 2);
+    assert!(client.reconnects() > 0);
+    restart.join().unwrap().stop();
+}
+
+#[test]
+fn what_cannot_start_says_why_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = small(&dir);
+    let node = Node::start(&config).unwrap();
+    let taken = Config {
+        listen: node.address(),
+        dir: dir.path().join("elsewhere"),
+        ..config.clone()
+    };
+    let in_use = config.clone();
+    let no_core = Config {
+        cores: CoreChoice::List(vec![0, 4_095]),
+        dir: dir.path().join("elsewhere"),
+        ..config.clone()
+    };
+    let no_ring = Config {
+        rings: millrace::config::Rings {
+            ingress_slots: 100,
+            ..Default::default()
+        },
+        ..config.clone()
+    };
+    let not_a_dir = Config {
+        dir: "/dev/null/data".into(),
+        ..config.clone()
+    };
+    let cases = [
+        (taken, "Listen", "another --listen"),
+        (in_use, "Recover", "data"),
+        (no_core, "Cores", "core 4095 is not there"),
+        (no_ring, "Config", "rings.ingress_slots"),
+        (not_a_dir, "Recover", "/dev/null/data"),
+    ];
+    for (config, kind, part) in cases {
+        let error = Node::start(&config).err().expect(part);
+        let found = match &error {
+            StartError::Config(_) => "Config",
+            StartError::Cores(_) => "Cores",
+            StartError::Listen { .. } => "Listen",
+            StartError::Recover(_) => "Recover",
+            StartError::System { .. } => "System",
+        };
+        let text = error.to_string();
+        assert_eq!(found, kind, "{text}");
+        assert!(text.contains(part) && !text.contains('\n'), "{text}");
+    }
+    node.stop();
+}
+
+#[test]
+fn a_client_that_finds_no_node_says_so() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let error = Client::connect(address, Options::default()).err().unwrap();
+    assert!(matches!(error, ClientError::Connect { .. }));
+    assert!(error.to_string().contains(&address.to_string()));
+}
