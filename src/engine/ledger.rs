@@ -44,13 +44,28 @@ pub(super) struct AccountRow {
 const _: () = assert!(size_of::<AccountRow>() == 128);
 
 impl AccountRow {
-    /// What may be spent: credits posted - debits posted - debits pending - held + credit line.
+    /// What may be spent: credits posted - debits posted - debits pending - held + credit line;
+    /// beyond 2^127 either way it reads as that.
     pub(super) fn available(&self) -> i128 {
-        let plus = self.credits_posted as i128;
-        plus.wrapping_sub(self.debits_posted as i128)
-            .wrapping_sub(self.debits_pending as i128)
-            .wrapping_sub(self.held as i128)
-            .wrapping_add(self.credit_line as i128)
+        let (funds, debits) = (self.funds(), self.debits());
+        match funds.checked_sub(debits) {
+            Some(left) => i128::try_from(left).unwrap_or(i128::MAX),
+            None => i128::try_from(debits - funds).map_or(i128::MIN, |over| -over),
+        }
+    }
+
+    /// What may be spent, or `None` where the account has no floor. Beyond 2^126 it reads as that,
+    /// which leaves room to add and subtract payments.
+    pub(super) fn liquidity(&self) -> Option<i128> {
+        self.has(AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS)
+            .then(|| self.available().clamp(-(1 << 126), 1 << 126))
+    }
+
+    /// Whether payments can come in without another look at each: nothing bounds its credits, and
+    /// they are far from overflowing.
+    pub(super) fn takes_any_credit(&self) -> bool {
+        !self.has(AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS)
+            && self.credits_posted.max(self.credits_pending) < 1 << 126
     }
 
     /// What `available` lacks of `amount`; 0 where it covers it.

@@ -123,11 +123,11 @@ impl Engine {
                 let id = asked.account.0.into();
                 not_supported(CommandKind::SetMultilateralLimit, id, out);
             }
-            Command::SetLiquiditySaving(_) => {
-                not_supported(CommandKind::SetLiquiditySaving, 0, out);
+            Command::SetLiquiditySaving(asked) => {
+                liquidity::set_liquidity_saving(state, asked, out);
             }
-            Command::RunLiquiditySaving(_) => {
-                not_supported(CommandKind::RunLiquiditySaving, 0, out);
+            Command::RunLiquiditySaving(asked) => {
+                liquidity::run_liquidity_saving(state, asked, out);
             }
             Command::ProposeBatch(..) => not_supported(CommandKind::ProposeBatch, 0, out),
             Command::SetParticipantState(asked) => {

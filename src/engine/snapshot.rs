@@ -22,6 +22,7 @@ impl Engine {
         let state = &self.state;
         write_rows(out, &[self.sequence, self.now.0])?;
         write_rows(out, &[state.day])?;
+        write_rows(out, &[state.saving])?;
         write_rows(out, state.assets.rows())?;
         write_rows(out, state.participants.rows())?;
         write_rows(out, state.ledger.rows())?;
@@ -43,6 +44,10 @@ impl Engine {
         let [day] = day[..] else {
             return Err(damaged("business day"));
         };
+        let saving = read_rows(input)?;
+        let [saving] = saving[..] else {
+            return Err(damaged("liquidity saving"));
+        };
         let assets = Registry::restore(read_rows(input)?, limits.assets);
         let participants = Registry::restore(read_rows(input)?, limits.participants);
         let accounts: Vec<AccountRow> = read_rows(input)?;
@@ -63,6 +68,7 @@ impl Engine {
         state.instruments = instruments;
         state.matching = matching;
         state.day = day;
+        state.saving = saving;
         Ok(Engine {
             sequence,
             now: Timestamp(now),
@@ -76,6 +82,7 @@ impl Engine {
         let state = &self.state;
         let mut hasher = blake3::Hasher::new();
         hash_rows(&mut hasher, "day", &[state.day]);
+        hash_rows(&mut hasher, "saving", &[state.saving]);
         hash_rows(&mut hasher, "assets", state.assets.rows());
         hash_rows(&mut hasher, "participants", state.participants.rows());
         hash_rows(&mut hasher, "accounts", state.ledger.rows());

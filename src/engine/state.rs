@@ -7,8 +7,10 @@ use super::ledger::Ledger;
 use super::limits::Limits;
 use super::matching::Matching;
 use super::reference_data::{AssetRow, ParticipantRow, Registry};
+use super::settlement::gridlock::Gridlock;
 use super::settlement::queue::Payments;
 use super::transfers::Transfers;
+use bytemuck::{Pod, Zeroable};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -22,6 +24,8 @@ pub(super) struct State {
     pub(super) instruments: Registry<InstrumentRow>,
     pub(super) matching: Matching,
     pub(super) day: BusinessDay,
+    pub(super) saving: LiquiditySaving,
+    pub(super) gridlock: Gridlock,
     /// Accounts whose liquidity rose during the present command; empty between commands.
     pub(super) risen: Risen,
 }
@@ -37,6 +41,8 @@ impl State {
             instruments: Registry::new(limits.instruments),
             matching: Matching::new(limits),
             day: BusinessDay::new(),
+            saving: LiquiditySaving::new(),
+            gridlock: Gridlock::default(),
             risen: Risen(BinaryHeap::with_capacity(4_096)),
         }
     }
@@ -46,6 +52,33 @@ impl State {
     #[inline]
     pub(super) fn liquidity_rose(&mut self, account: Handle) {
         self.risen.note(&self.payments, account);
+    }
+}
+
+/// The switches of liquidity saving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct LiquiditySaving {
+    bypass: u8,
+    reserved: [u8; 7],
+}
+
+impl LiquiditySaving {
+    fn new() -> LiquiditySaving {
+        LiquiditySaving {
+            bypass: 1,
+            reserved: [0; 7],
+        }
+    }
+
+    /// Whether normal payments may overtake queued normal ones.
+    #[inline]
+    pub(super) fn bypass(self) -> bool {
+        self.bypass != 0
+    }
+
+    pub(super) fn set_bypass(&mut self, on: bool) {
+        self.bypass = u8::from(on);
     }
 }
 

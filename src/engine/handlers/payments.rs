@@ -113,7 +113,9 @@ fn decide(
     creditor: Handle,
 ) -> Result<Disposition, Reason> {
     let cover = state.ledger.check_post(debtor, creditor, asked.amount);
-    let gate = state.payments.gate(debtor, asked.priority);
+    let gate = state
+        .payments
+        .gate(debtor, asked.priority, state.saving.bypass());
     match (cover, gate) {
         (Ok(()) | Err(Reason::ExceedsCredits), Some(_)) => {
             Ok(Disposition::Queue(Reason::BehindHigherPriority))
@@ -211,7 +213,12 @@ fn release_account(state: &mut State, account: Handle, out: &mut Outbox) {
     if !state.day.admits_payment(Priority::High) {
         return;
     }
-    for class in [Priority::Urgent, Priority::High] {
+    let strict: &[Priority] = if state.saving.bypass() {
+        &[Priority::Urgent, Priority::High]
+    } else {
+        Priority::ALL
+    };
+    for class in strict.iter().copied() {
         while let Some(head) = state.payments.head(account, class) {
             if !settle_released(state, head, out) {
                 // Strictly from the head: nothing behind it may go, in this class or below.
@@ -245,19 +252,18 @@ fn settle_released(state: &mut State, payment: Handle, out: &mut Outbox) -> bool
         return false;
     }
     // From here it succeeds.
-    state.ledger.post(row.debtor, row.creditor, row.amount());
-    state.payments.finish(
-        payment,
-        PaymentState::Settled,
-        SettledBy::Release,
-        Reason::Created,
-    );
-    out.push(
-        EventKind::PaymentSettled,
-        &moved(&row, Reason::Created, SettledBy::Release),
-    );
-    state.liquidity_rose(row.creditor);
+    settle_queued(state, payment, SettledBy::Release, out);
     true
+}
+
+/// Settles a queued payment whose cover is certain.
+pub(super) fn settle_queued(state: &mut State, payment: Handle, by: SettledBy, out: &mut Outbox) {
+    let row = *state.payments.row(payment);
+    state.ledger.post(row.debtor, row.creditor, row.amount());
+    let (to, reason) = (PaymentState::Settled, Reason::Created);
+    state.payments.finish(payment, to, by, reason);
+    out.push(EventKind::PaymentSettled, &moved(&row, reason, by));
+    state.liquidity_rose(row.creditor);
 }
 
 /// Why a queued payment waits: the payment ahead of it in the class gate, or the money it lacks.
@@ -268,7 +274,7 @@ pub(in crate::engine) fn explain(
     let row = state.payments.row(payment);
     let ahead = state
         .payments
-        .gate(row.debtor, row.class())
+        .gate(row.debtor, row.class(), state.saving.bypass())
         .filter(|ahead| *ahead != payment);
     if let Some(ahead) = ahead {
         return (Reason::BehindHigherPriority, Amount::ZERO, Some(ahead));

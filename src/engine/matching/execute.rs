@@ -25,6 +25,7 @@ impl Matching {
             matches!(cold.state(), SlotState::Entered | SlotState::Lifted),
             "only an order outside the book is executed"
         );
+        let self_trade = cold.self_trade();
         let makers = cold.side().opposite();
         let limit = Rank::of(makers, hot.price_aside());
         let mut leaves = hot.leaves;
@@ -42,7 +43,7 @@ impl Matching {
             let (maker, price) = (row.first, row.rank.price(makers));
             let own = self.orders.hot[maker].participant == hot.participant;
             let quantity = leaves.min(self.orders.hot[maker].leaves);
-            let trades = match cold.self_trade() {
+            let trades = match self_trade {
                 SelfTrade::Default | SelfTrade::Allow => true,
                 _ if !own => true,
                 SelfTrade::CancelIncoming => break Outcome::SelfTrade,

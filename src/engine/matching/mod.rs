@@ -60,6 +60,7 @@ mod tests;
 pub use orders::NewOrder;
 
 use crate::engine::Limits;
+use crate::prefetch::prefetch;
 use crate::protocol::command::{OrderType, SelfTrade, Side, TimeInForce};
 use crate::protocol::units::{ClientOrderId, OrderId, Price, Quantity, Timestamp};
 use client_ids::{ClientIds, Known};
@@ -257,16 +258,10 @@ impl Matching {
         }
     }
 
-    /// The order in `slot`.
-    #[inline]
+    /// The order in `slot`. Inlined, so that what the caller does not read is not copied.
+    #[inline(always)]
     pub fn order(&self, slot: Slot) -> OrderView {
-        let hot = &self.orders.hot[slot.0];
-        let price = if hot.level == NIL {
-            hot.price_aside()
-        } else {
-            self.ladders.levels[hot.level].price()
-        };
-        self.orders.view(slot.0, price)
+        self.orders.view(slot.0, self.price(slot.0))
     }
 
     /// What the order in `slot` holds for fees.
@@ -468,7 +463,7 @@ impl Matching {
     /// Where it does not rest.
     #[inline]
     pub fn lift(&mut self, slot: Slot) {
-        let price = self.order(slot).price;
+        let price = self.price(slot.0);
         self.unlink(slot.0);
         self.orders.hot[slot.0].set_price_aside(price);
         self.orders.cold[slot.0].set_state(SlotState::Lifted);
@@ -518,24 +513,53 @@ impl Matching {
         }
     }
 
-    /// Reads where the lookup of that id starts, some commands ahead of it. What it returns means
-    /// nothing; hand it to `std::hint::black_box`.
+    /// Asks for the memory where the lookup of that id starts: first of three hints, some commands
+    /// ahead. What the hints return means nothing.
     #[inline]
     pub fn touch(&self, participant: u32, client_order_id: ClientOrderId) -> u64 {
-        u64::from(self.ids.touch(participant, client_order_id.0))
+        self.ids.touch(participant, client_order_id.0);
+        0
     }
 
-    /// Looks the order up and reads its row, a few commands ahead and some after
-    /// [`touch`](Matching::touch). What it returns means nothing.
+    /// Asks for the order's row: second hint, when the first has had time to work.
     #[inline]
     pub fn touch_order(&self, participant: u32, client_order_id: ClientOrderId) -> u64 {
-        match self.ids.find(participant, client_order_id.0) {
-            Known::Live(slot) => {
-                let hot = &self.orders.hot[slot];
-                let cold = &self.orders.cold[slot];
-                hot.leaves ^ cold.quantity
+        if let Known::Live(slot) = self.ids.find(participant, client_order_id.0) {
+            prefetch(&self.orders.hot[slot]);
+            prefetch(&self.orders.cold[slot]);
+        }
+        0
+    }
+
+    /// Asks for what a cancel or replace of the order changes around it: third hint.
+    #[inline]
+    pub fn touch_neighbours(&self, participant: u32, client_order_id: ClientOrderId) {
+        if let Known::Live(slot) = self.ids.find(participant, client_order_id.0) {
+            let hot = &self.orders.hot[slot];
+            for neighbour in [hot.prev, hot.next, hot.newer, hot.older] {
+                prefetch(&self.orders.hot[neighbour]);
             }
-            Known::Finished | Known::Unknown => 0,
+            prefetch(&self.ladders.levels[hot.level]);
+        }
+    }
+
+    /// Asks for the order behind which one at that price would rest: a hint for new orders and
+    /// changed prices.
+    #[inline]
+    pub fn touch_level(&self, book: u32, side: Side, price: Price) {
+        let rank = Rank::of(side, price);
+        if let Some(level) = self.ladders.find(self.side(book, side), rank) {
+            prefetch(&self.orders.hot[self.ladders.levels[level].last]);
+        }
+    }
+
+    #[inline]
+    fn price(&self, slot: u32) -> Price {
+        let hot = &self.orders.hot[slot];
+        if hot.level == NIL {
+            hot.price_aside()
+        } else {
+            self.ladders.levels[hot.level].price()
         }
     }
 

@@ -269,7 +269,7 @@ impl Orders {
     }
 
     /// Everything about the order in `slot`, whose price the caller knows.
-    #[inline]
+    #[inline(always)]
     pub(super) fn view(&self, slot: u32, price: Price) -> OrderView {
         let hot = &self.hot[slot];
         let cold = &self.cold[slot];

@@ -106,6 +106,8 @@ pub(in crate::engine) struct Payments {
     /// Place of an account's queue in `queues`, plus one; 0 for an account that never queued.
     queue_of: Vec<u32>,
     queues: Vec<AccountQueue>,
+    /// The account of each of `queues`.
+    queue_accounts: Vec<Handle>,
     queued: u64,
     limit: u32,
 }
@@ -126,6 +128,7 @@ impl Payments {
             by_id: Index::new(payments),
             queue_of: vec![0; accounts as usize],
             queues: Vec::with_capacity((accounts as usize).min(1 << 16)),
+            queue_accounts: Vec::with_capacity((accounts as usize).min(1 << 16)),
             queued: 0,
             limit: payments,
         }
@@ -195,16 +198,34 @@ impl Payments {
     }
 
     /// The queued payment that one of `class` must wait for (class gate): an urgent one waits
-    /// behind urgent, all others behind urgent and high. Normal payments may overtake normal ones.
+    /// behind urgent, all others behind urgent and high; without `bypass` normal ones wait behind
+    /// normal ones, too.
     #[inline]
-    pub(in crate::engine) fn gate(&self, account: Handle, class: Priority) -> Option<Handle> {
-        let urgent = self.head(account, Priority::Urgent);
-        match class {
-            Priority::Urgent => urgent,
-            Priority::High | Priority::Normal => {
-                urgent.or_else(|| self.head(account, Priority::High))
-            }
-        }
+    pub(in crate::engine) fn gate(
+        &self,
+        account: Handle,
+        class: Priority,
+        bypass: bool,
+    ) -> Option<Handle> {
+        let last = match class {
+            Priority::Normal if bypass => Priority::High,
+            class => class,
+        };
+        Priority::ALL
+            .iter()
+            .take_while(|ahead| **ahead <= last)
+            .find_map(|ahead| self.head(account, *ahead))
+    }
+
+    /// Accounts that have or had a queue; the place in this order is [`Payments::queue_place`].
+    pub(in crate::engine) fn queue_accounts(&self) -> impl Iterator<Item = Handle> + '_ {
+        self.queue_accounts.iter().copied()
+    }
+
+    /// The place of the account's queue, if it has or had one.
+    #[inline]
+    pub(in crate::engine) fn queue_place(&self, account: Handle) -> Option<usize> {
+        (self.queue_of[account as usize] as usize).checked_sub(1)
     }
 
     /// The queue of `account` in settlement order.
@@ -277,6 +298,7 @@ impl Payments {
         let place = &mut self.queue_of[row.debtor as usize];
         if *place == 0 {
             self.queues.push(AccountQueue::EMPTY);
+            self.queue_accounts.push(row.debtor);
             *place = self.queues.len() as u32;
         }
         let queue = &mut self.queues[*place as usize - 1];
