@@ -27,6 +27,7 @@ mod error;
 mod evidence;
 mod format;
 mod mapping;
+mod open;
 mod options;
 mod preparer;
 mod probe;

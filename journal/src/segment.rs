@@ -197,9 +197,14 @@ impl Segment {
             self.map()
                 .published(LINK_OFFSET..LINK_OFFSET + size_of::<Link>())
         };
-        match Link::read_from_bytes(bytes) {
-            Ok(link) if link.crc == link.checksum(self.label.crc) => LinkState::Good(link),
-            _ => LinkState::Bad,
+        let link = Link::read_from_bytes(bytes).expect("the range has the link's size");
+        if link.crc == link.checksum(self.label.crc) {
+            return LinkState::Good(link);
+        }
+        if is_unfinished(&link) {
+            LinkState::Absent
+        } else {
+            LinkState::Bad
         }
     }
 
@@ -212,6 +217,16 @@ impl Segment {
             what,
         }
     }
+}
+
+/// True for a link that a power loss left half-way: a word of it is still zero, as the spare was.
+/// Sectors are written whole, so this takes a disk that promises less; a flipped bit, on the other
+/// hand, makes no zero word out of a hash.
+fn is_unfinished(link: &Link) -> bool {
+    let chain_words = link.chain.chunks_exact(8);
+    link.first_sequence == 0
+        || link.watermark == 0
+        || chain_words.into_iter().any(|word| word == [0; 8])
 }
 
 fn read_label(map: &Mapping, path: &std::path::Path) -> Result<Label, Problem> {

@@ -109,6 +109,11 @@ impl FaultyStorage {
         });
     }
 
+    /// Forgets all planned failures.
+    pub fn heal(&self) {
+        self.state().failures.clear();
+    }
+
     /// How often an operation was called so far.
     pub fn calls(&self, operation: Operation) -> u64 {
         self.state().calls.get(&operation).copied().unwrap_or(0)

@@ -25,6 +25,10 @@ use super::{Access, SegmentFile, Storage};
 use crate::format::{LOCK_NAME, PAGE_BYTES};
 use crate::mapping::Mapping;
 
+/// Zeros are synced 1 MiB at a time: one sync of a whole segment keeps the disk busy for so long
+/// that a commit beside it took 30 ms at worst instead of 4.
+const PAGES_PER_SYNC: u64 = 256;
+
 /// A directory on a disk.
 #[derive(Debug)]
 pub struct MappedFiles {
@@ -105,8 +109,12 @@ impl Storage for MappedFiles {
             Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
             Err(error) => return Err(error.into()),
         }
+        let zeros = [0; PAGE_BYTES];
         for page in 0..bytes / PAGE_BYTES as u64 {
-            file.write_all_at(&[0; PAGE_BYTES], page * PAGE_BYTES as u64)?;
+            file.write_all_at(&zeros, page * PAGE_BYTES as u64)?;
+            if (page + 1).is_multiple_of(PAGES_PER_SYNC) {
+                file.sync_data()?;
+            }
         }
         file.sync_all()
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use millrace_journal::storage::Storage;
+use millrace_journal::storage::{FaultyStorage, Storage};
 use millrace_journal::{Durability, Options, Reader, Writer};
 
 /// The smallest segments: one page of header, one of frames.
@@ -42,4 +42,13 @@ pub fn append(writer: &mut Writer, from: u64, to: u64, batch: u64) {
             writer.commit().unwrap();
         }
     }
+}
+
+/// A storage with the same files, all of them on its disk.
+pub fn copy(storage: &FaultyStorage) -> FaultyStorage {
+    let copied = FaultyStorage::new();
+    for name in storage.names().unwrap() {
+        copied.write_file(&name, &storage.read_file(&name));
+    }
+    copied
 }

@@ -1,0 +1,426 @@
+//! Broken journals: every flipped byte, and files that are missing, swapped, cut short, stale or
+//! foreign. Verify must see all of it; open must refuse, or cut what was never proven durable;
+//! nobody may return a record that was not appended.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{append, copy, payload, small};
+use millrace_journal::storage::{FaultyStorage, MemoryStorage, Storage};
+use millrace_journal::{
+    Damage, Defect, Fault, OpenError, Options, ReadError, Reader, Writer, verify_in,
+};
+
+const RECORDS: u64 = 64;
+
+/// Three small segments, every record committed alone.
+fn journal() -> FaultyStorage {
+    let storage = journal_of(RECORDS);
+    assert_eq!(storage.names().unwrap().len(), 3);
+    storage
+}
+
+/// Two segments with as little in the second as makes its records prove something.
+const FEW_RECORDS: u64 = 33;
+
+fn journal_of(records: u64) -> FaultyStorage {
+    let storage = FaultyStorage::new();
+    let (mut writer, _) = Writer::open_in(Arc::new(storage.clone()), small()).unwrap();
+    append(&mut writer, 1, records, 1);
+    writer.close().unwrap();
+    // There by now or not: the preparer has its own pace.
+    let _ = storage.remove("spare");
+    storage
+}
+
+fn open(storage: &FaultyStorage) -> Result<(Writer, millrace_journal::Recovered), OpenError> {
+    Writer::open_in(Arc::new(storage.clone()), small())
+}
+
+fn verify(storage: &FaultyStorage) -> Result<millrace_journal::Verified, ReadError> {
+    verify_in(storage, &mut |_, _| ())
+}
+
+fn name(index: u64) -> String {
+    format!("{index:016}.segment")
+}
+
+/// Flips one byte after another and hands each broken journal to `judge`; two threads share the
+/// work.
+fn with_every_flip(masks: &[u8], judge: impl Fn(&FaultyStorage, &str, usize) + Sync) {
+    let whole = journal_of(FEW_RECORDS);
+    assert_eq!(whole.names().unwrap().len(), 2);
+    std::thread::scope(|scope| {
+        for half in 0..2 {
+            let (storage, judge) = (copy(&whole), &judge);
+            scope.spawn(move || {
+                for name in storage.names().unwrap() {
+                    let sound = storage.read_file(&name);
+                    for offset in (half..sound.len()).step_by(2) {
+                        let around =
+                            &sound[offset.saturating_sub(32)..sound.len().min(offset + 32)];
+                        // Long stretches of zeros are all alike: a sample does.
+                        if offset % 97 > 1 && around.iter().all(|byte| *byte == 0) {
+                            continue;
+                        }
+                        for mask in masks {
+                            let mut broken = sound.clone();
+                            broken[offset] ^= mask;
+                            storage.write_file(&name, &broken);
+                            judge(&storage, &name, offset);
+                        }
+                    }
+                    storage.write_file(&name, &sound);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn verify_sees_every_flipped_byte() {
+    verify(&journal()).unwrap();
+    with_every_flip(&[0x01, 0x80, 0xFF], |storage, name, offset| {
+        let verdict = verify(storage);
+        assert!(
+            verdict.is_err(),
+            "a flip at {offset} of {name} goes unseen: {verdict:?}"
+        );
+    });
+}
+
+#[test]
+fn a_reader_never_returns_a_record_that_was_not_appended() {
+    with_every_flip(&[0x10], |storage, name, offset| {
+        let Ok(mut reader) = Reader::open_in(Arc::new(storage.clone())) else {
+            return;
+        };
+        while let Ok(Some(record)) = reader.next() {
+            assert_eq!(
+                record.payload,
+                payload(record.sequence),
+                "a flip at {offset} of {name}"
+            );
+        }
+    });
+}
+
+#[test]
+fn open_refuses_a_flipped_byte_or_cuts_only_what_nothing_proves() {
+    with_every_flip(&[0x40], |flipped, name, offset| {
+        // The writer would mend the copy it is given.
+        let storage = copy(flipped);
+        match open(&storage) {
+            // The last record says that the one before was durable; nothing says that of the last.
+            Ok((writer, recovered)) => {
+                assert!(
+                    recovered.last_sequence >= FEW_RECORDS - 1,
+                    "a flip at {offset} of {name}: {recovered:?}"
+                );
+                drop(writer);
+                let kept = common::payloads(&storage);
+                assert_eq!(kept.len() as u64, recovered.last_sequence);
+                assert!(
+                    (1..)
+                        .zip(&kept)
+                        .all(|(sequence, found)| *found == payload(sequence))
+                );
+            }
+            Err(refusal) => {
+                assert!(matches!(refusal, OpenError::Defect(_)), "{refusal}");
+                for name in flipped.names().unwrap() {
+                    assert_eq!(
+                        storage.read_file(&name),
+                        flipped.read_file(&name),
+                        "a refusal modifies nothing"
+                    );
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn damage_below_the_watermark_names_file_offset_and_sequence() {
+    let storage = journal();
+    let mut reader = Reader::open_in(Arc::new(storage.clone())).unwrap();
+    reader.seek(20).unwrap();
+    let offset = reader.next().unwrap().unwrap().offset;
+    let mut bytes = storage.read_file(&name(1));
+    bytes[offset as usize + 40] ^= 1;
+    storage.write_file(&name(1), &bytes);
+
+    let path = storage.path_of(&name(1));
+    let damage = Damage {
+        path,
+        offset,
+        sequence: 20,
+        what: Fault::Checksum,
+    };
+    let Err(OpenError::Defect(Defect::Damaged(found))) = open(&storage) else {
+        panic!("not refused")
+    };
+    assert_eq!(found, damage);
+    let Err(ReadError::Defect(Defect::Damaged(found))) = verify(&storage) else {
+        panic!("not seen")
+    };
+    assert_eq!(found, damage);
+    let mut reader = Reader::open_in(Arc::new(storage)).unwrap();
+    let stopped = loop {
+        match reader.next() {
+            Ok(record) => assert!(record.unwrap().sequence < 20),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(stopped, ReadError::Defect(Defect::Damaged(found)) if found == damage));
+}
+
+#[test]
+fn a_zeroed_page_in_the_middle_is_damage_and_not_the_end() {
+    let storage = FaultyStorage::new();
+    let options = Options {
+        segment_bytes: 32768,
+        ..small()
+    };
+    let (mut writer, _) = Writer::open_in(Arc::new(storage.clone()), options.clone()).unwrap();
+    append(&mut writer, 1, 120, 1);
+    writer.close().unwrap();
+    let mut bytes = storage.read_file(&name(1));
+    bytes[8192..12288].fill(0);
+    storage.write_file(&name(1), &bytes);
+
+    let refusal = Writer::open_in(Arc::new(storage.clone()), options).unwrap_err();
+    assert!(
+        matches!(refusal, OpenError::Defect(Defect::Damaged(_))),
+        "{refusal}"
+    );
+    assert!(verify(&storage).is_err());
+    let mut reader = Reader::open_in(Arc::new(storage)).unwrap();
+    let stopped = loop {
+        match reader.next() {
+            Ok(Some(_)) => {}
+            // Without looking further, zeros in the last segment are the end for now: asked, the
+            // reader looks.
+            Ok(None) => break reader.end_state().unwrap_err(),
+            Err(error) => break error,
+        }
+    };
+    assert!(
+        matches!(stopped, ReadError::Defect(Defect::Damaged(_))),
+        "{stopped}"
+    );
+}
+
+#[test]
+fn missing_segments_are_named() {
+    for missing in [1, 2] {
+        let storage = journal();
+        storage.remove(&name(missing)).unwrap();
+        let path = storage.path_of(&name(missing));
+        let expected = Defect::MissingSegment { path };
+        assert!(matches!(open(&storage), Err(OpenError::Defect(found)) if found == expected));
+        assert!(matches!(verify(&storage), Err(ReadError::Defect(found)) if found == expected));
+        assert!(
+            matches!(Reader::open_in(Arc::new(storage)), Err(ReadError::Defect(found)) if found == expected)
+        );
+    }
+}
+
+#[test]
+fn a_segment_that_vanishes_behind_a_reader_is_named() {
+    let storage = journal();
+    let mut reader = Reader::open_in(Arc::new(storage.clone())).unwrap();
+    storage.remove(&name(2)).unwrap();
+    let stopped = loop {
+        match reader.next() {
+            Ok(record) => assert!(record.is_some()),
+            Err(error) => break error,
+        }
+    };
+    assert!(
+        matches!(stopped, ReadError::Defect(Defect::MissingSegment { .. })),
+        "{stopped}"
+    );
+}
+
+#[test]
+fn swapped_segments_are_refused() {
+    let storage = journal();
+    let (first, second) = (storage.read_file(&name(1)), storage.read_file(&name(2)));
+    storage.write_file(&name(1), &second);
+    storage.write_file(&name(2), &first);
+    assert!(matches!(
+        open(&storage),
+        Err(OpenError::Defect(Defect::ForeignFile { .. }))
+    ));
+    assert!(matches!(
+        verify(&storage),
+        Err(ReadError::Defect(Defect::ForeignFile { .. }))
+    ));
+}
+
+#[test]
+fn a_segment_of_another_journal_is_refused() {
+    let (storage, other) = (journal(), journal());
+    storage.write_file(&name(2), &other.read_file(&name(2)));
+    assert!(matches!(
+        open(&storage),
+        Err(OpenError::Defect(Defect::ForeignFile { .. }))
+    ));
+    assert!(matches!(
+        verify(&storage),
+        Err(ReadError::Defect(Defect::ForeignFile { .. }))
+    ));
+}
+
+#[test]
+fn an_older_copy_of_a_segment_is_refused() {
+    let storage = FaultyStorage::new();
+    let (mut writer, _) = open(&storage).unwrap();
+    append(&mut writer, 1, 10, 1);
+    let older = storage.read_file(&name(1));
+    append(&mut writer, 11, RECORDS, 1);
+    writer.close().unwrap();
+    storage.write_file(&name(1), &older);
+    assert!(matches!(
+        open(&storage),
+        Err(OpenError::Defect(Defect::Damaged(_)))
+    ));
+    assert!(matches!(
+        verify(&storage),
+        Err(ReadError::Defect(Defect::Damaged(_)))
+    ));
+}
+
+#[test]
+fn a_rewritten_history_breaks_the_chain() {
+    // The first segment once more under its own label: the same sequences and lengths, other
+    // payloads, all checksums right. Only the hash in the second segment's link can tell.
+    let storage = journal();
+    let forgery = FaultyStorage::new();
+    let mut bytes = storage.read_file(&name(1));
+    bytes[4096..].fill(0);
+    forgery.write_file(&name(1), &bytes);
+    let (mut writer, _) = open(&forgery).unwrap();
+    let mut reader = Reader::open_in(Arc::new(storage.clone())).unwrap();
+    while writer.segment_path().ends_with(name(1)) {
+        let mut payload = reader.next().unwrap().unwrap().payload.to_vec();
+        payload.iter_mut().for_each(|byte| *byte ^= 1);
+        writer.append(&payload).unwrap();
+    }
+    drop(writer);
+    storage.write_file(&name(1), &forgery.read_file(&name(1)));
+
+    let Err(ReadError::Defect(Defect::Damaged(damage))) = verify(&storage) else {
+        panic!("not seen")
+    };
+    assert_eq!(
+        (damage.what, damage.path),
+        (Fault::Chain, storage.path_of(&name(2)))
+    );
+    let refusal = open(&storage).unwrap_err();
+    assert!(
+        matches!(refusal, OpenError::Defect(Defect::Damaged(found)) if found.what == Fault::Chain)
+    );
+}
+
+#[test]
+fn a_file_cut_short_or_grown_is_refused() {
+    for length in [0, 104, 4096, 8184, 12288] {
+        let storage = journal();
+        let mut bytes = storage.read_file(&name(2));
+        bytes.resize(length, 0);
+        storage.write_file(&name(2), &bytes);
+        assert!(
+            matches!(
+                open(&storage),
+                Err(OpenError::Defect(Defect::WrongLength { .. }))
+            ),
+            "{length}"
+        );
+        assert!(
+            matches!(
+                verify(&storage),
+                Err(ReadError::Defect(Defect::WrongLength { .. }))
+            ),
+            "{length}"
+        );
+    }
+}
+
+#[test]
+fn a_newer_format_is_refused_by_its_number() {
+    let storage = journal();
+    let mut bytes = storage.read_file(&name(3));
+    bytes[8..10].copy_from_slice(&2u16.to_le_bytes());
+    storage.write_file(&name(3), &bytes);
+    let refusal = open(&storage).unwrap_err();
+    assert!(
+        matches!(
+            refusal,
+            OpenError::Defect(Defect::NewerFormat { found: 2, .. })
+        ),
+        "{refusal}"
+    );
+}
+
+#[test]
+fn foreign_files_with_segment_names_are_refused() {
+    let storage = journal();
+    storage.write_file(&name(4), &[b'x'; 8192]);
+    assert!(matches!(
+        open(&storage),
+        Err(OpenError::Defect(Defect::ForeignFile { .. }))
+    ));
+    let storage = journal();
+    storage.write_file("copy of 1.segment", &[0; 8192]);
+    assert!(matches!(
+        open(&storage),
+        Err(OpenError::Defect(Defect::ForeignFile { .. }))
+    ));
+}
+
+#[test]
+fn stale_frames_of_an_earlier_use_never_verify() {
+    // The file's earlier life: the same records at the same offsets. Its frames are put back behind
+    // the new ones, as if the zeroing had been lost.
+    let storage = journal();
+    let stale = storage.read_file(&name(1));
+    let fresh = FaultyStorage::new();
+    let (mut writer, _) = open(&fresh).unwrap();
+    append(&mut writer, 1, 5, 1);
+    writer.close().unwrap();
+    let mut bytes = fresh.read_file(&name(1));
+    let end = bytes
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .unwrap()
+        .next_multiple_of(32);
+    bytes[end..].copy_from_slice(&stale[end..]);
+    fresh.write_file(&name(1), &bytes);
+    assert_eq!(common::payloads(&fresh).len(), 5);
+    let (mut writer, recovered) = open(&fresh).unwrap();
+    let cut = recovered.cut.unwrap();
+    assert_eq!(
+        (recovered.last_sequence, cut.records, cut.sequence),
+        (5, 0, 6)
+    );
+    append(&mut writer, 6, 9, 1);
+    writer.close().unwrap();
+    verify(&fresh).unwrap();
+}
+
+#[test]
+fn a_leftover_spare_is_used_whatever_is_in_it() {
+    let storage = MemoryStorage::new();
+    let (writer, _) = Writer::open_in(Arc::new(storage.clone()), small()).unwrap();
+    drop(writer);
+    let faulty = journal();
+    faulty.write_file("spare", &faulty.read_file(&name(2)));
+    let (mut writer, _) = open(&faulty).unwrap();
+    append(&mut writer, RECORDS + 1, RECORDS + 100, 3);
+    writer.close().unwrap();
+    assert_eq!(common::payloads(&faulty).len() as u64, RECORDS + 100);
+    verify(&faulty).unwrap();
+}
