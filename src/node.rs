@@ -10,11 +10,11 @@
 
 use crate::config::{Config, ConfigError};
 use crate::engine::Engine;
-use crate::gateway::{Gateway, clock};
+use crate::gateway::Gateway;
 use crate::pipeline::threads::{CoreError, Idle, Layout, Signal, ThreadPlan, pin};
 use crate::pipeline::{Executor, Ingress, Journaler, Pipeline, Responder, Signals};
 use crate::replay::recovery::{self, Listener, RecoverError, Recovery};
-use crate::telemetry::{GatewayCounters, Progress};
+use crate::telemetry::{GatewayCounters, Progress, clock};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;

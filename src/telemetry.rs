@@ -3,7 +3,9 @@
 //! Every number has one writer. A stage publishes its progress once per batch, so a reader may lag
 //! a batch behind but never runs ahead of what is true. Nothing here decides what a command does.
 
+use crate::protocol::units::Timestamp;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A value with its cache lines to itself (two: adjacent lines are fetched together).
 #[derive(Debug, Default)]
@@ -37,6 +39,14 @@ impl Published {
     pub fn add(&self, more: u64) {
         self.set(self.0.0.load(Ordering::Relaxed) + more);
     }
+}
+
+/// The wall clock: what the door stamps commands with, and what stages are measured by. The engine
+/// never sees it but as a command's `received_at`.
+#[inline]
+pub fn clock() -> Timestamp {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    Timestamp(now.map_or(0, |since| since.as_nanos() as u64))
 }
 
 /// How far the stages have come.

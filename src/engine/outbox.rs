@@ -4,7 +4,7 @@
 use crate::protocol::RELEASE;
 use crate::protocol::event::EventKind;
 use crate::protocol::frame::{
-    CommandHeader, EventHeader, EventSlot, HEADER_BYTES, LAST_EVENT, QUERY_ANSWER,
+    CommandHeader, EVENT_HEADER_BYTES, EventHeader, EventSlot, LAST_EVENT, QUERY_ANSWER,
 };
 use crate::protocol::units::Timestamp;
 use bytemuck::Zeroable;
@@ -72,7 +72,7 @@ impl Outbox {
         let bytes = body.as_bytes();
         let slot = &mut self.slots[self.len];
         slot.header = EventHeader {
-            length: (HEADER_BYTES + bytes.len()) as u32,
+            length: (EVENT_HEADER_BYTES + bytes.len()) as u32,
             kind: kind as u16,
             index: (self.len - self.start) as u32,
             ..self.stamp

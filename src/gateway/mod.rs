@@ -24,7 +24,7 @@ use crate::protocol::session::{
     Welcome, decode,
 };
 use crate::protocol::units::Timestamp;
-use crate::telemetry::GatewayCounters;
+use crate::telemetry::{GatewayCounters, clock};
 use buffers::Front;
 use connection::{Connection, Received};
 use delivery::Caught;
@@ -34,7 +34,7 @@ use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
@@ -42,12 +42,6 @@ const WAKER: Token = Token(usize::MAX - 1);
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
 /// Connections beyond the bound that may linger while they read that there is no room for them.
 const LINGERING: usize = 64;
-
-/// The door's clock.
-pub fn clock() -> Timestamp {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    Timestamp(now.map_or(0, |since| since.as_nanos() as u64))
-}
 
 /// All connections of the binary protocol.
 pub struct Gateway {

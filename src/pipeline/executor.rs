@@ -12,7 +12,7 @@ use crate::protocol::command::CommandKind;
 use crate::protocol::frame::{
     CommandRef, CommandSlot, EventSlot, FRAME_BYTES_MAX, SLOT_BYTES, slots_of,
 };
-use crate::telemetry::{NO_DEADLINE, Progress};
+use crate::telemetry::{NO_DEADLINE, Progress, clock};
 use disruptor::{MissingFreeSlots, Producer};
 use std::sync::Arc;
 
@@ -214,10 +214,12 @@ fn warm_rows(engine: &Engine, step: Option<Step<'_>>) {
 }
 
 fn publish(egress: &mut EgressProducer, events: &[EventSlot]) -> Result<(), MissingFreeSlots> {
+    let executed_at = clock().0;
     egress
         .try_batch_publish(events.len(), |free| {
             for (slot, event) in free.zip(events) {
                 *slot = *event;
+                slot.header.executed_at = executed_at;
             }
         })
         .map(|_| ())

@@ -1,11 +1,11 @@
-//! Frames: a 48-byte header and a body, for commands and for events, and the ring slots they ride
+//! Frames: a header (48 bytes for commands, 64 for events) and a body, and the ring slots they ride
 //! in. All frames begin with length, kind and release, so a stream can be cut without knowing more.
 //!
 //! ```text
 //! command  0        4     6        8        16               24            32    36     40
 //!          | length | kind | release | session | client_sequence | received_at | user | flags | - | body ..
-//! event    0        4     6        8         16        24                32   40      44
-//!          | length | kind | release | sequence | session | client_sequence | at | index | flags | body ..
+//! event    0        4     6         8          16        24                32   40      44      48            56
+//!          | length | kind | release | sequence | session | client_sequence | at | index | flags | executed_at | - | body ..
 //! ```
 //! Lengths count the whole frame and are multiples of 16, so bodies stay aligned wherever frames
 //! follow each other. A command longer than one slot (a batch) rides in consecutive slots, cut
@@ -20,10 +20,14 @@ use zerocopy::{Immutable, IntoBytes};
 
 /// Bytes of a ring slot: a header and a body of at most [`BODY_BYTES_MAX`].
 pub const SLOT_BYTES: usize = 192;
-/// Bytes of a command or event header.
+/// Bytes of a command's header.
 pub const HEADER_BYTES: usize = 48;
-/// Bytes of the longest body without a list.
+/// Bytes of an event's header.
+pub const EVENT_HEADER_BYTES: usize = 64;
+/// Bytes of a command's longest body without a list.
 pub const BODY_BYTES_MAX: usize = SLOT_BYTES - HEADER_BYTES;
+/// Bytes of an event's longest body.
+pub const EVENT_BODY_BYTES_MAX: usize = SLOT_BYTES - EVENT_HEADER_BYTES;
 /// Bytes of the longest frame: a full batch of transfers.
 pub const FRAME_BYTES_MAX: usize = HEADER_BYTES + 16 + super::command::ITEMS_MAX * 112;
 
@@ -86,6 +90,11 @@ pub struct EventHeader {
     pub index: u32,
     /// [`LAST_EVENT`], [`QUERY_ANSWER`].
     pub flags: u32,
+    /// When the executor handed it on, ns since the Unix epoch: for measuring only, and 0 where no
+    /// pipeline carried it.
+    pub executed_at: u64,
+    /// Zero.
+    pub reserved: u64,
 }
 
 /// Flag of the last event of a command.
@@ -96,7 +105,7 @@ pub const QUERY_ANSWER: u32 = 2;
 const _: () = {
     assert!(size_of::<Prefix>() == 8);
     assert!(size_of::<CommandHeader>() == HEADER_BYTES);
-    assert!(size_of::<EventHeader>() == HEADER_BYTES);
+    assert!(size_of::<EventHeader>() == EVENT_HEADER_BYTES);
     assert!(size_of::<CommandSlot>() == SLOT_BYTES && align_of::<CommandSlot>() == 64);
     assert!(size_of::<EventSlot>() == SLOT_BYTES && align_of::<EventSlot>() == 64);
     assert!(FRAME_BYTES_MAX < 1 << 20);
@@ -107,7 +116,7 @@ const _: () = {
     }
     let mut at = 0;
     while at < EventKind::ALL.len() {
-        assert!(EventKind::ALL[at].body_size() <= BODY_BYTES_MAX);
+        assert!(EventKind::ALL[at].body_size() <= EVENT_BODY_BYTES_MAX);
         at += 1;
     }
 };
@@ -127,7 +136,7 @@ pub struct EventSlot {
     /// Its head.
     pub header: EventHeader,
     /// Its body; what lies beyond the frame's length is stale.
-    pub body: [u8; BODY_BYTES_MAX],
+    pub body: [u8; EVENT_BODY_BYTES_MAX],
 }
 
 impl Default for CommandSlot {
@@ -337,18 +346,6 @@ impl CommandFrame {
 }
 
 impl EventSlot {
-    /// An event of `kind` around `body`; sequence and the like are stamped by the outbox.
-    #[inline]
-    pub fn new<B: IntoBytes + Immutable>(kind: EventKind, body: &B) -> EventSlot {
-        let bytes = body.as_bytes();
-        let mut slot = EventSlot::zeroed();
-        slot.header.length = (HEADER_BYTES + bytes.len()) as u32;
-        slot.header.kind = kind as u16;
-        slot.header.release = RELEASE;
-        slot.body[..bytes.len()].copy_from_slice(bytes);
-        slot
-    }
-
     /// Its kind, if this release knows it.
     pub fn kind(&self) -> Option<EventKind> {
         EventKind::from_code(self.header.kind)
@@ -356,7 +353,7 @@ impl EventSlot {
 
     /// Its body bytes.
     pub fn body(&self) -> &[u8] {
-        &self.body[..self.header.length as usize - HEADER_BYTES]
+        &self.body[..self.header.length as usize - EVENT_HEADER_BYTES]
     }
 
     /// The bytes that travel.
@@ -376,7 +373,7 @@ impl EventSlot {
 
     /// The event frame in `bytes`, which must be exactly one.
     pub fn from_frame(bytes: &[u8]) -> Option<EventSlot> {
-        if bytes.len() < HEADER_BYTES || bytes.len() > SLOT_BYTES {
+        if bytes.len() < EVENT_HEADER_BYTES || bytes.len() > SLOT_BYTES {
             return None;
         }
         let mut slot = EventSlot::zeroed();
@@ -481,6 +478,14 @@ pub const EVENT_HEADER_FIELDS: &[Field] = &[
         4,
         "1 last event of its command, 2 answer to a query.",
     ),
+    header_field(
+        "executed_at",
+        "Timestamp",
+        48,
+        8,
+        "When the executor handed it on, for measuring; 0 where no pipeline carried it.",
+    ),
+    header_field("reserved", "u64", 56, 8, "Zero."),
 ];
 
 const fn header_field(

@@ -20,6 +20,7 @@
 //! pages at most: where a level is free, the pages for it are.
 
 use super::table::{NIL, Pool, Table};
+use crate::prefetch::prefetch;
 use crate::protocol::command::Side;
 use crate::protocol::units::Price;
 use bytemuck::{Pod, Zeroable};
@@ -204,6 +205,31 @@ impl Ladders {
                 return Some(at);
             }
         }
+        None
+    }
+
+    /// Goes `steps` down toward the level at `rank` and asks for what comes next. Returns the level
+    /// where the steps lead beyond it.
+    #[inline]
+    pub(super) fn touch(&self, side: &BookSide, rank: Rank, steps: u32) -> Option<u32> {
+        let mut at = side.top;
+        for _ in 0..steps {
+            let page = &self.pages[at];
+            let digit = page.digit(rank);
+            if !page.covers(rank) || page.bitmap >> digit & 1 == 0 {
+                return None;
+            }
+            let below = page.entries[digit as usize];
+            if page.shift == 0 {
+                prefetch(&self.levels[below]);
+                return Some(below);
+            }
+            at = below;
+        }
+        let page = &self.pages[at];
+        prefetch(&page.bitmap);
+        prefetch(&page.entries[(rank.0 as usize) % SPREAD]);
+        prefetch(&page.entries[(rank.0 >> STEP) as usize % SPREAD]);
         None
     }
 

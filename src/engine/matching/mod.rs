@@ -543,12 +543,13 @@ impl Matching {
         }
     }
 
-    /// Asks for the order behind which one at that price would rest: a hint for new orders and
-    /// changed prices.
+    /// Asks for the way to the level of a price, for new orders and changed prices: with 0 `steps`
+    /// for its first page, and with each step that lies near already for the next thing behind it,
+    /// at last the order behind which another would rest.
     #[inline]
-    pub fn touch_level(&self, book: u32, side: Side, price: Price) {
+    pub fn touch_level(&self, book: u32, side: Side, price: Price, steps: u32) {
         let rank = Rank::of(side, price);
-        if let Some(level) = self.ladders.find(self.side(book, side), rank) {
+        if let Some(level) = self.ladders.touch(self.side(book, side), rank, steps) {
             prefetch(&self.orders.hot[self.ladders.levels[level].last]);
         }
     }
