@@ -3,6 +3,7 @@
 
 mod bench;
 mod client;
+mod demo;
 mod journal;
 mod replay;
 mod run;
@@ -26,6 +27,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
+    Demo(demo::Args),
     Serve(serve::Args),
     Run(run::Args),
     Replay(replay::Args),
@@ -67,6 +69,7 @@ impl From<std::io::Error> for CliError {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.verb {
+        Verb::Demo(args) => demo::run(&args),
         Verb::Serve(args) => serve::run(&args),
         Verb::Run(args) => run::run(&args),
         Verb::Replay(args) => replay::run(&args),

@@ -31,7 +31,7 @@ impl Progress {
         if is_long && !self.shown && std::io::stderr().is_terminal() {
             self.shown = true;
             let template = format!(
-                "{{bar:40.cyan/blue}} {{percent:>3}} %  {{human_pos}} of {{human_len}} {}  {{per_sec}}  {{eta}} left",
+                "{{bar:40.cyan/blue}} {{percent:>3}} %  {{human_pos}} of {{human_len}} {}  {{per_sec}}  {{eta}} left  {{msg}}",
                 self.unit
             );
             if let Ok(style) = ProgressStyle::with_template(&template) {
@@ -40,6 +40,11 @@ impl Progress {
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
         }
         self.bar.set_position(done);
+    }
+
+    /// A few words behind the bar.
+    pub(crate) fn note(&mut self, words: &str) {
+        self.bar.set_message(words.to_string());
     }
 
     /// How much there is turned out.
@@ -51,6 +56,15 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// `text` in an ANSI style, where stdout is a terminal and `NO_COLOR` is not set.
+pub(crate) fn paint(text: &str, style: &str) -> String {
+    if std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+        format!("\x1b[{style}m{text}\x1b[0m")
+    } else {
+        text.to_string()
     }
 }
 
