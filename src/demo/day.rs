@@ -24,8 +24,8 @@ use rand_pcg::Pcg64Mcg;
 
 /// Banks that pay and trade.
 pub const BANKS: u32 = 50;
-/// What a bank starts the day with, of what it will pay: thousandths.
-const OPENING_PER_MILLE: u128 = 20;
+/// What a bank starts the day with beside its net need, of what it will pay: thousandths.
+const OPENING_PER_MILLE: u128 = 10;
 /// Rings of payments that only settle together.
 const RINGS: usize = 6;
 /// Gridlock resolution runs this often over the day.
@@ -210,16 +210,17 @@ fn balances(payments: &[SubmitPayment], rings: &[Vec<SubmitPayment>]) -> (Vec<u1
         out[bank(payment.debtor_account)] += payment.amount.0;
         incoming[bank(payment.creditor_account)] += payment.amount.0;
     }
-    let net = out
+    let needs: Vec<u128> = out
         .iter()
         .zip(&incoming)
-        .map(|(out, incoming)| out.saturating_sub(*incoming));
-    let net = net.sum();
-    // Enough beside the payments to trade with.
+        .map(|(out, incoming)| out.saturating_sub(*incoming))
+        .collect();
+    // What it pays more than it receives, a little to start with, and something to trade with.
     let opening = out
         .iter()
-        .map(|out| out * OPENING_PER_MILLE / 1_000 + 200_000_00);
-    (opening.collect(), out.iter().sum(), net)
+        .zip(&needs)
+        .map(|(out, need)| need + out * OPENING_PER_MILLE / 1_000 + 20_000_000);
+    (opening.collect(), out.iter().sum(), needs.iter().sum())
 }
 
 /// Payments and order commands in one stream, evenly mixed.
