@@ -81,10 +81,12 @@ impl ClientIds {
         }
     }
 
-    /// Asks for the bucket where a lookup starts.
+    /// Asks for the bucket where a lookup starts, where the map outgrows the nearer caches.
     #[inline]
     pub(super) fn touch(&self, participant: u32, client_order_id: u64) {
-        prefetch(&self.entries[self.home(participant, client_order_id)]);
+        if self.live + self.finished > 1 << 14 {
+            prefetch(&self.entries[self.home(participant, client_order_id)]);
+        }
     }
 
     /// Adds the id of a live order; it must not be known.

@@ -208,29 +208,38 @@ impl Ladders {
         None
     }
 
-    /// Goes `steps` down toward the level at `rank` and asks for what comes next. Returns the level
-    /// where the steps lead beyond it.
+    /// Whether levels and pages outgrow the nearer caches.
     #[inline]
-    pub(super) fn touch(&self, side: &BookSide, rank: Rank, steps: u32) -> Option<u32> {
+    pub(super) fn is_large(&self) -> bool {
+        self.level_pool.fresh > 1 << 12
+    }
+
+    /// Goes `steps` down toward the level at `rank` and asks for what comes next. Returns the level
+    /// where the steps lead beyond it, else [`NIL`].
+    #[inline]
+    pub(super) fn touch(&self, side: &BookSide, rank: Rank, steps: u32) -> u32 {
         let mut at = side.top;
-        for _ in 0..steps {
+        for step in 1..=steps {
             let page = &self.pages[at];
             let digit = page.digit(rank);
             if !page.covers(rank) || page.bitmap >> digit & 1 == 0 {
-                return None;
+                return NIL;
             }
-            let below = page.entries[digit as usize];
+            at = page.entries[digit as usize];
             if page.shift == 0 {
-                prefetch(&self.levels[below]);
-                return Some(below);
+                if step < steps {
+                    return at;
+                }
+                prefetch(&self.levels[at]);
+                return NIL;
             }
-            at = below;
         }
         let page = &self.pages[at];
         prefetch(&page.bitmap);
-        prefetch(&page.entries[(rank.0 as usize) % SPREAD]);
+        // Which digit it goes by is not known yet: one of the two lowest, mostly.
+        prefetch(&page.entries[rank.0 as usize % SPREAD]);
         prefetch(&page.entries[(rank.0 >> STEP) as usize % SPREAD]);
-        None
+        NIL
     }
 
     /// The level of `side` at `rank`, made where there is none.

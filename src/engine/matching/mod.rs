@@ -513,28 +513,34 @@ impl Matching {
         }
     }
 
-    /// Asks for the memory where the lookup of that id starts: first of three hints, some commands
-    /// ahead. What the hints return means nothing.
+    /// Asks for the memory where the lookup of that id starts: the first of the hints that bring
+    /// near what a command some places ahead will need. Each hint follows what the one before it
+    /// brought, so they belong a few commands apart; tables that fit the cache are left alone.
+    /// What a hint returns means nothing.
     #[inline]
     pub fn touch(&self, participant: u32, client_order_id: ClientOrderId) -> u64 {
         self.ids.touch(participant, client_order_id.0);
         0
     }
 
-    /// Asks for the order's row: second hint, when the first has had time to work.
+    /// Asks for the order's row: the second hint, for cancels and replaces.
     #[inline]
     pub fn touch_order(&self, participant: u32, client_order_id: ClientOrderId) -> u64 {
-        if let Known::Live(slot) = self.ids.find(participant, client_order_id.0) {
+        if self.orders.is_large()
+            && let Known::Live(slot) = self.ids.find(participant, client_order_id.0)
+        {
             prefetch(&self.orders.hot[slot]);
             prefetch(&self.orders.cold[slot]);
         }
         0
     }
 
-    /// Asks for what a cancel or replace of the order changes around it: third hint.
+    /// Asks for what a cancel or replace of the order changes around it: the third hint.
     #[inline]
     pub fn touch_neighbours(&self, participant: u32, client_order_id: ClientOrderId) {
-        if let Known::Live(slot) = self.ids.find(participant, client_order_id.0) {
+        if self.orders.is_large()
+            && let Known::Live(slot) = self.ids.find(participant, client_order_id.0)
+        {
             let hot = &self.orders.hot[slot];
             for neighbour in [hot.prev, hot.next, hot.newer, hot.older] {
                 prefetch(&self.orders.hot[neighbour]);
@@ -544,12 +550,13 @@ impl Matching {
     }
 
     /// Asks for the way to the level of a price, for new orders and changed prices: with 0 `steps`
-    /// for its first page, and with each step that lies near already for the next thing behind it,
-    /// at last the order behind which another would rest.
+    /// for the first page, with each step for what lies behind it, with 3 usually for the order
+    /// behind which another would rest. Four hints of its own, beside the others.
     #[inline]
     pub fn touch_level(&self, book: u32, side: Side, price: Price, steps: u32) {
-        let rank = Rank::of(side, price);
-        if let Some(level) = self.ladders.touch(self.side(book, side), rank, steps) {
+        if self.orders.is_large() && (steps >= 3 || self.ladders.is_large()) {
+            let rank = Rank::of(side, price);
+            let level = self.ladders.touch(self.side(book, side), rank, steps);
             prefetch(&self.orders.hot[self.ladders.levels[level].last]);
         }
     }

@@ -167,6 +167,12 @@ impl Orders {
         self.pool.next().is_some()
     }
 
+    /// Whether the rows outgrow the nearer caches.
+    #[inline]
+    pub(super) fn is_large(&self) -> bool {
+        self.pool.fresh > 1 << 13
+    }
+
     /// Gives `order` a slot.
     #[inline]
     pub(super) fn enter(&mut self, order: &NewOrder) -> u32 {
