@@ -14,6 +14,7 @@ mod memory;
 pub mod node;
 pub mod pipeline;
 mod prefetch;
+pub mod process;
 pub mod protocol;
 pub mod replay;
 pub mod session;

@@ -2,7 +2,11 @@
 //! compare with in the same run. Workloads are seeded, so two runs do the same work.
 
 pub mod engine;
+pub mod journal;
+pub mod pipeline;
+pub mod wire;
 pub mod workload;
+pub mod yardstick;
 
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};

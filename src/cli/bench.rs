@@ -1,32 +1,52 @@
 //! `millrace bench`: what this machine does with this release.
 
 use super::CliError;
+use crate::bench::wire::{Stages, Wire};
 use crate::bench::workload::{Orders, Payments, Transfers, Workload};
-use crate::bench::{engine, human, machine};
+use crate::bench::{engine, human, journal, machine, percentiles, pipeline, yardstick};
+use crate::config::{Config, Durability};
 use crate::engine::Limits;
-use serde_json::json;
+use crate::pipeline::threads::CoreChoice;
+use crate::process::NodeProcess;
+use hdrhistogram::Histogram;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 
 /// Measure the engine, the journal, the pipeline or the wire on this machine.
+///
+/// Throughput is closed-loop; with --rate, latency is open-loop, from each command's planned
+/// moment. Yardsticks (a raw TCP echo, a raw append and fdatasync) are measured in the same run.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  millrace bench engine --workload orders --rate 1000000")]
+#[command(after_help = "Examples:
+  millrace bench engine --workload orders --rate 1000000
+  millrace bench wire --durability disk --rate 20000")]
 pub(crate) struct Args {
     /// What to measure
     what: What,
-    /// What it does
+    /// What it does (engine, pipeline)
     #[arg(long, value_enum, default_value_t = Kind::Transfers)]
     workload: Kind,
     /// Commands per second for latency, from planned start (open loop); 0 for throughput only
     #[arg(long, default_value_t = 0)]
     rate: u64,
     /// Commands to execute
-    #[arg(long, default_value_t = 4_000_000)]
+    #[arg(long, default_value_t = 4_000_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     commands: u64,
     /// Accounts (transfers, payments)
-    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(2..=100_000_000))]
     accounts: u64,
     /// Orders resting in the book (orders)
     #[arg(long, default_value_t = 1_000)]
     resting: usize,
+    /// Policy of the node (wire)
+    #[arg(long, default_value_t = Durability::Disk)]
+    durability: Durability,
+    /// Round trips with one command in flight (wire), durable appends (journal)
+    #[arg(long, default_value_t = 5_000)]
+    rounds: usize,
+    /// Where journals are written; a temporary directory when left out
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
     /// Seed of the workload
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -39,6 +59,12 @@ pub(crate) struct Args {
 enum What {
     /// Engine alone
     Engine,
+    /// Appends into a prepared segment, and durable appends beside the raw disk
+    Journal,
+    /// Rings, journal and engine on one thread, no sockets
+    Pipeline,
+    /// A node in a process of its own over TCP, beside a raw echo
+    Wire,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -52,65 +78,326 @@ enum Kind {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), CliError> {
-    let mut workload: Box<dyn Workload> = match args.workload {
-        Kind::Transfers => Box::new(Transfers::new(args.accounts.max(2), args.seed)),
-        Kind::Payments => Box::new(Payments::new(args.accounts.max(2), args.seed)),
-        Kind::Orders => Box::new(Orders::new(args.resting, 1_000, args.seed)),
+    // Before any thread is pinned: a pinned thread sees one core.
+    let machine = machine();
+    let (lines, value) = match args.what {
+        What::Engine => run_engine(args)?,
+        What::Journal => run_journal(args)?,
+        What::Pipeline => run_pipeline(args)?,
+        What::Wire => run_wire(args)?,
     };
-    match args.what {
-        What::Engine => run_engine(args, workload.as_mut()),
+    if args.json {
+        println!("{:#}", json!({ "machine": machine, "result": value }));
+    } else {
+        println!("{machine}");
+        for line in lines {
+            println!("{line}");
+        }
+    }
+    Ok(())
+}
+
+type Report = (Vec<String>, Value);
+
+/// Times that ours and the yardstick take turns (wire).
+const ROUNDS_IN_TURN: usize = 10;
+
+fn workload(args: &Args) -> Box<dyn Workload> {
+    match args.workload {
+        Kind::Transfers => Box::new(Transfers::new(args.accounts, args.seed)),
+        Kind::Payments => Box::new(Payments::new(args.accounts, args.seed)),
+        Kind::Orders => Box::new(Orders::new(args.resting, 1_000, args.seed)),
     }
 }
 
-fn run_engine(args: &Args, workload: &mut dyn Workload) -> Result<(), CliError> {
+/// Tables large enough for the run, and not much larger.
+fn limits(args: &Args) -> Limits {
     let room = |n: u64| u32::try_from(n).unwrap_or(u32::MAX / 4);
-    let limits = Limits {
-        accounts: room(args.accounts + 4_096),
-        transfers: room(args.commands * 2 + 65_536),
-        payments: room(args.commands * 2 + 65_536),
-        orders: room(args.resting as u64 * 4 + (1 << 20)),
-        client_order_ids: room(args.commands + args.resting as u64 * 4 + (1 << 20)),
-        ..Limits::default()
+    let orders = args.resting as u64 * 4 + (1 << 20);
+    let all = args.commands * 2 + 65_536;
+    let only = |kind, entries| {
+        if args.workload == kind {
+            entries
+        } else {
+            65_536
+        }
     };
-    let mut prepared = engine::prepare(workload, &limits);
-    let warm_up = engine::throughput(&mut prepared, workload, args.commands / 8);
-    let fast = engine::throughput(&mut prepared, workload, args.commands);
+    Limits {
+        accounts: room(args.accounts + 4_096),
+        transfers: room(only(Kind::Transfers, all)),
+        payments: room(only(Kind::Payments, all)),
+        orders: room(only(Kind::Orders, orders)),
+        client_order_ids: room(only(Kind::Orders, args.commands + orders)),
+        ..Limits::default()
+    }
+}
+
+fn quantiles(latency: &Histogram<u64>) -> String {
+    format!(
+        "p50 {} p99 {} p99.9 {} max {}",
+        human(latency.value_at_quantile(0.5)),
+        human(latency.value_at_quantile(0.99)),
+        human(latency.value_at_quantile(0.999)),
+        human(latency.max())
+    )
+}
+
+fn ratio(ours: &Histogram<u64>, raw: &Histogram<u64>) -> f64 {
+    ours.value_at_quantile(0.5) as f64 / raw.value_at_quantile(0.5).max(1) as f64
+}
+
+fn run_engine(args: &Args) -> Result<Report, CliError> {
+    let mut workload = workload(args);
+    let mut prepared = engine::prepare(workload.as_mut(), &limits(args));
+    engine::throughput(&mut prepared, workload.as_mut(), args.commands / 8);
+    let fast = engine::throughput(&mut prepared, workload.as_mut(), args.commands);
     let paced = (args.rate > 0).then(|| {
         let commands = (args.commands / 2).min(2_000_000);
-        engine::open_loop(&mut prepared, workload, commands, args.rate)
+        engine::open_loop(&mut prepared, workload.as_mut(), commands, args.rate)
     });
     prepared
         .audit()
         .map_err(|why| CliError::Failed(format!("audit after the run: {why}")))?;
-    if args.json {
-        let all = json!({
-            "machine": machine(),
-            "throughput": fast.to_json(),
-            "open_loop": paced.as_ref().map(engine::Measured::to_json),
-            "rate": args.rate,
-        });
-        println!("{all:#}");
-        return Ok(());
-    }
-    println!("{}", machine());
-    let _ = warm_up;
-    println!(
+    let mut lines = vec![format!(
         "engine alone: {} commands, {} events, {:.2} M/s, {:.0} ns per command",
         fast.commands,
         fast.events,
         fast.per_second() / 1e6,
         1e9 / fast.per_second()
-    );
+    )];
     if let Some((latency, paced)) = paced.as_ref().and_then(|p| Some((p.latency.as_ref()?, p))) {
-        println!(
-            "open loop at {}/s ({:.0}/s done): p50 {} p99 {} p99.9 {} max {}",
+        lines.push(format!(
+            "open loop at {}/s ({:.0}/s done): {}",
             args.rate,
             paced.per_second(),
-            human(latency.value_at_quantile(0.5)),
-            human(latency.value_at_quantile(0.99)),
-            human(latency.value_at_quantile(0.999)),
-            human(latency.max()),
-        );
+            quantiles(latency)
+        ));
     }
-    Ok(())
+    let value = json!({
+        "throughput": fast.to_json(),
+        "rate": args.rate,
+        "open_loop": paced.as_ref().map(engine::Measured::to_json),
+    });
+    Ok((lines, value))
+}
+
+/// The directory the benchmark writes to, gone when dropped unless it was named.
+struct Place {
+    path: PathBuf,
+    _temporary: Option<tempfile::TempDir>,
+}
+
+fn place(args: &Args) -> Result<Place, CliError> {
+    if let Some(dir) = &args.dir {
+        std::fs::create_dir_all(dir)
+            .map_err(|error| CliError::Failed(format!("cannot make {}: {error}", dir.display())))?;
+    }
+    let mut builder = tempfile::Builder::new();
+    let builder = builder.prefix("millrace-bench-");
+    let made = match &args.dir {
+        Some(dir) => builder.tempdir_in(dir),
+        None => builder.tempdir(),
+    };
+    let made = made
+        .map_err(|error| CliError::Failed(format!("cannot make a temporary directory: {error}")))?;
+    Ok(Place {
+        path: made.path().to_owned(),
+        _temporary: Some(made),
+    })
+}
+
+fn run_journal(args: &Args) -> Result<Report, CliError> {
+    let place = place(args)?;
+    let appended =
+        journal::append(&place.path.join("append"), args.commands).map_err(CliError::Failed)?;
+    let seconds = appended.elapsed.as_secs_f64();
+    let durable = journal::durable(&place.path, args.rounds).map_err(CliError::Failed)?;
+    let per_second = appended.records as f64 / seconds;
+    let lines = vec![
+        format!(
+            "append of {} B records into a prepared segment, commit every 256: {:.2} M/s, {:.0} ns per record; one append {}",
+            journal::RECORD_BYTES,
+            per_second / 1e6,
+            1e9 / per_second,
+            quantiles(&appended.latency)
+        ),
+        format!(
+            "durable append of one record:    {}",
+            quantiles(&durable.ours)
+        ),
+        format!(
+            "raw append and fdatasync:        {}",
+            quantiles(&durable.raw)
+        ),
+        format!(
+            "p50 against raw: {:.2}x",
+            ratio(&durable.ours, &durable.raw)
+        ),
+    ];
+    let value = json!({
+        "append_per_second": per_second,
+        "append": percentiles(&appended.latency),
+        "durable": percentiles(&durable.ours),
+        "raw": percentiles(&durable.raw),
+    });
+    Ok((lines, value))
+}
+
+fn run_pipeline(args: &Args) -> Result<Report, CliError> {
+    let place = place(args)?;
+    let config = Config {
+        dir: place.path.join("pipeline"),
+        durability: Durability::Process,
+        limits: limits(args),
+        ..Config::default()
+    };
+    let mut workload = workload(args);
+    let (elapsed, events) = pipeline::throughput(&config, workload.as_mut(), args.commands)
+        .map_err(CliError::Failed)?;
+    let per_second = args.commands as f64 / elapsed.as_secs_f64();
+    let lines = vec![format!(
+        "rings, journal (process) and engine on one thread: {} commands, {events} events, {:.2} M/s, {:.0} ns per command",
+        args.commands,
+        per_second / 1e6,
+        1e9 / per_second
+    )];
+    let value = json!({ "commands_per_second": per_second, "events": events });
+    Ok((lines, value))
+}
+
+fn run_wire(args: &Args) -> Result<Report, CliError> {
+    let place = place(args)?;
+    let text = |error: std::io::Error| CliError::Failed(format!("yardstick: {error}"));
+    let cores = yardstick::cores();
+    let node = start_node(args, &place.path)?;
+    // The node has the first core; the client, which spins, the last.
+    yardstick::pin(cores.last().copied());
+    let accounts = args.accounts.min(100_000);
+    let mut wire = Wire::open(node.address, accounts, args.seed).map_err(CliError::failed)?;
+    let (mut ours, mut raw) = (crate::bench::histogram(), crate::bench::histogram());
+    let mut disk = match args.durability {
+        Durability::Disk => {
+            let prepared = yardstick::RawAppend::prepare(&place.path, journal::RECORD_BYTES);
+            Some(prepared.map_err(text)?)
+        }
+        Durability::Process => None,
+    };
+    // In turn, so that a machine in a bad mood is so for both.
+    for _ in 0..ROUNDS_IN_TURN {
+        let rounds = args.rounds.div_ceil(ROUNDS_IN_TURN);
+        let latency = wire.round_trips(rounds).map_err(CliError::failed)?;
+        ours.add(&latency).map_err(CliError::failed)?;
+        match &mut disk {
+            Some(disk) => {
+                for _ in 0..rounds {
+                    raw.saturating_record(disk.append().map_err(text)?);
+                }
+            }
+            None => {
+                // The node has gone to sleep by now and leaves its core to the echo.
+                let echo_core = cores.first().copied();
+                let bytes = journal::RECORD_BYTES;
+                let echo = yardstick::spinning_echo(bytes, rounds, echo_core).map_err(text)?;
+                raw.add(&echo).map_err(CliError::failed)?;
+            }
+        }
+    }
+    let name = match args.durability {
+        Durability::Process => "raw spinning TCP echo of as many bytes",
+        Durability::Disk => "raw append and fdatasync of as many bytes",
+    };
+    let mut throughputs = Vec::new();
+    for window in [64, 1_024] {
+        let count = args.commands.min(400_000);
+        let per_second = wire.throughput(count, window).map_err(CliError::failed)?;
+        throughputs.push((window, per_second));
+    }
+    let paced = match args.rate {
+        0 => None,
+        rate => {
+            let count = args.commands.min(rate * 5);
+            Some(wire.open_loop(count, rate).map_err(CliError::failed)?)
+        }
+    };
+    drop(wire);
+    let greeting = node.greeting.clone();
+    node.stop().map_err(CliError::Failed)?;
+    let mut lines = vec![
+        greeting,
+        format!("one transfer in flight:    {}", quantiles(&ours)),
+        format!("{name}: {}", quantiles(&raw)),
+        format!("p50 against raw: {:.2}x", ratio(&ours, &raw)),
+    ];
+    for (window, per_second) in &throughputs {
+        lines.push(format!("{window} in flight: {per_second:.0} transfers/s"));
+    }
+    if let Some(stages) = &paced {
+        lines.extend(stage_lines(args.rate, stages));
+    }
+    let value = json!({
+        "durability": args.durability.to_string(),
+        "round_trip": percentiles(&ours),
+        "raw": percentiles(&raw),
+        "p50_against_raw": ratio(&ours, &raw),
+        "throughput": throughputs
+            .iter()
+            .map(|(window, per_second)| json!({ "window": window, "per_second": per_second }))
+            .collect::<Vec<_>>(),
+        "open_loop": paced.as_ref().map(|stages| json!({
+            "rate": args.rate,
+            "request": percentiles(&stages.request),
+            "processing": percentiles(&stages.processing),
+            "response": percentiles(&stages.response),
+            "total": percentiles(&stages.total),
+            "in_flight_peak": stages.in_flight_peak,
+        })),
+    });
+    Ok((lines, value))
+}
+
+fn stage_lines(rate: u64, stages: &Stages) -> Vec<String> {
+    let done = stages.commands as f64 / stages.elapsed.as_secs_f64();
+    let mut lines = vec![format!(
+        "open loop at {rate}/s ({done:.0}/s done), at most {} in flight:",
+        stages.in_flight_peak
+    )];
+    for (name, latency) in [
+        ("request", &stages.request),
+        ("processing", &stages.processing),
+        ("response", &stages.response),
+        ("sum", &stages.total),
+    ] {
+        lines.push(format!("  {name:<11}{}", quantiles(latency)));
+    }
+    lines
+}
+
+/// A node for the wire. On two cores the client needs one, so the node gets the other alone.
+fn start_node(args: &Args, dir: &Path) -> Result<NodeProcess, CliError> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let config = Config {
+        dir: dir.join("wire"),
+        listen: ([127, 0, 0, 1], 0).into(),
+        durability: args.durability,
+        cores: match cores {
+            0..=2 => CoreChoice::List(vec![0]),
+            more => CoreChoice::List((0..more - 1).collect()),
+        },
+        limits: Limits {
+            accounts: 1 << 18,
+            transfers: 1 << 23,
+            payments: 65_536,
+            orders: 65_536,
+            client_order_ids: 65_536,
+            ..Limits::default()
+        },
+        ..Config::default()
+    };
+    let path = dir.join("wire.toml");
+    let text = toml::to_string(&config).map_err(CliError::failed)?;
+    std::fs::write(&path, text)
+        .map_err(|error| CliError::Failed(format!("cannot write {}: {error}", path.display())))?;
+    let binary = std::env::current_exe()
+        .map_err(|error| CliError::Failed(format!("cannot find the own binary: {error}")))?;
+    NodeProcess::start(&binary, &path).map_err(CliError::Failed)
 }

@@ -9,16 +9,15 @@ mod play;
 mod report;
 
 use crate::client::{Client, ClientError, Options};
+use crate::process::NodeProcess;
 use crate::protocol::command::{CommandKind, Empty};
 use crate::protocol::event::Event;
 use crate::protocol::frame::CommandFrame;
 use crate::replay::recovery::journal_options;
 use day::Day;
-use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// How large a day to play.
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +92,7 @@ pub fn demonstrate(
     let files = Files::in_dir(dir.path())?;
     let day = Day::invent(&size);
     audience.says(&format!("inventing a day: {}", day.summary()));
-    let mut node = Process::start(binary, &files)?;
+    let node = NodeProcess::start(binary, &files.config).map_err(DemoError::Node)?;
     audience.says(&format!("a node is up: {}", node.greeting));
     let mut client = Client::connect(node.address, Options::default())?;
     let outcome = play::play(&mut client, &day, size.rate, audience)?;
@@ -102,13 +101,13 @@ pub fn demonstrate(
     node.kill();
     drop(client);
     let started = Instant::now();
-    let node = Process::start(binary, &files)?;
+    let node = NodeProcess::start(binary, &files.config).map_err(DemoError::Node)?;
     let recovery = started.elapsed();
     audience.says(&format!("a new node recovers: {}", node.greeting));
     let mut client = Client::connect(node.address, Options::default())?;
     let after = digest(&mut client)?;
     drop(client);
-    node.stop()?;
+    node.stop().map_err(DemoError::Wrong)?;
     let verified = verify(&files.journal)?;
     let proof = report::Proof {
         before,
@@ -177,79 +176,5 @@ impl Files {
             config: path,
             journal: config.dir,
         })
-    }
-}
-
-/// A node in a process of its own; killed when dropped.
-struct Process {
-    child: Child,
-    address: SocketAddr,
-    greeting: String,
-}
-
-impl Process {
-    fn start(binary: &Path, files: &Files) -> Result<Process, DemoError> {
-        let mut child = Command::new(binary)
-            .arg("serve")
-            .arg("--config")
-            .arg(&files.config)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|error| {
-                DemoError::Io(format!("cannot start {}: {error}", binary.display()))
-            })?;
-        let mut greeting = String::new();
-        if let Some(stdout) = child.stdout.as_mut() {
-            let _ = BufReader::new(stdout).read_line(&mut greeting);
-        }
-        let address = greeting
-            .strip_prefix("listening on ")
-            .and_then(|rest| rest.split(',').next())
-            .and_then(|address| address.parse().ok());
-        match address {
-            Some(address) => Ok(Process {
-                child,
-                address,
-                greeting: greeting.trim().to_string(),
-            }),
-            None => {
-                let _ = child.kill();
-                let output = child.wait_with_output();
-                let why = output.map(|output| String::from_utf8_lossy(&output.stderr).into_owned());
-                Err(DemoError::Node(why.unwrap_or_default().trim().to_string()))
-            }
-        }
-    }
-
-    fn kill(&mut self) {
-        // SIGKILL: nothing of the node runs after this.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-
-    /// Asks it to end, as an operator would, and waits until it has.
-    fn stop(mut self) -> Result<(), DemoError> {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while Instant::now() < deadline {
-            match self.child.try_wait() {
-                Ok(Some(status)) if status.success() => return Ok(()),
-                Ok(Some(status)) => {
-                    return Err(DemoError::Wrong(format!("the node ended with {status}")));
-                }
-                _ => std::thread::sleep(Duration::from_millis(5)),
-            }
-        }
-        Err(DemoError::Wrong("the node did not stop when asked".into()))
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.kill();
-        let _ = std::io::stdout().flush();
     }
 }
