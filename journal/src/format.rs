@@ -252,7 +252,69 @@ pub const PROBE_NAME: &str = "probe";
 
 #[cfg(test)]
 mod tests {
+    use std::mem::offset_of;
+
     use super::*;
+
+    const DOCUMENT: &str = include_str!("../../docs/journal.md");
+
+    /// The rows `| offset | bytes | field | ...` below a heading of the document.
+    fn documented(heading: &str) -> Vec<(usize, usize, String)> {
+        let section = DOCUMENT
+            .split(&format!("### {heading}\n"))
+            .nth(1)
+            .expect(heading);
+        let section = section.split("\n#").next().unwrap();
+        let cells = section.lines().filter_map(|line| {
+            let mut cells = line.strip_prefix("| ")?.split(" | ");
+            let (offset, bytes) = (cells.next()?.parse().ok()?, cells.next()?.parse().ok()?);
+            Some((offset, bytes, cells.next()?.trim_matches('`').to_owned()))
+        });
+        cells.collect()
+    }
+
+    macro_rules! fields {
+        ($type:ident at $base:expr; $($field:ident),*) => {{
+            fn size_of_field<T>(_: impl FnOnce(&$type) -> &T) -> usize {
+                size_of::<T>()
+            }
+            vec![$(($base + offset_of!($type, $field), size_of_field(|it| &it.$field), stringify!($field).to_owned())),*]
+        }};
+    }
+
+    #[test]
+    fn the_document_has_the_offsets_of_the_source() {
+        let label = fields!(Label at 0; magic, format_version, writer_release, header_bytes, segment_bytes, index,
+            journal_id, segment_id, created_at_ns, reserved, crc);
+        assert_eq!(documented("Label"), label);
+        let link = fields!(Link at LINK_OFFSET; first_sequence, watermark, chain, reserved, crc);
+        assert_eq!(documented("Link"), link);
+        let frame =
+            fields!(FrameHeader at 0; length, crc, sequence, watermark, kind, reserved, term);
+        assert_eq!(documented("Frame header"), frame);
+    }
+
+    #[test]
+    fn the_document_has_the_constants_of_the_source() {
+        let magic = std::str::from_utf8(&MAGIC).unwrap();
+        let document = DOCUMENT.split_whitespace().collect::<Vec<_>>().join(" ");
+        for fact in [
+            format!("magic `{magic}`"),
+            format!("format version {FORMAT_VERSION}"),
+            format!("link at byte {LINK_OFFSET}"),
+            format!("frames from byte {FRAMES_OFFSET}"),
+            format!("multiples of {FRAME_ALIGN}"),
+            format!("kind {KIND_DATA} is data"),
+            format!("kind {KIND_PAD} is a pad"),
+            format!("default {} MiB", SEGMENT_BYTES_DEFAULT >> 20),
+            format!("default {RECORD_BYTES_DEFAULT} bytes"),
+        ] {
+            assert!(
+                document.contains(&fact),
+                "docs/journal.md does not say: {fact}"
+            );
+        }
+    }
 
     #[test]
     fn names_and_indices_agree() {

@@ -20,7 +20,7 @@
 //! reports "no record here"; sums are over plain integers, so no value can do harm. Opening a
 //! reader after the writer avoids even that. A file cut short by a stranger while it is mapped is a
 //! SIGBUS: no process can guard a shared mapping against that, and this crate never shortens a
-//! file.
+//! mapped file.
 
 use std::fs::File;
 use std::io;

@@ -257,7 +257,11 @@ fn read_label(map: &Mapping, path: &std::path::Path) -> Result<Label, Problem> {
         }
         .into());
     }
-    if label.crc != label.checksum() || label.header_bytes as usize != FRAMES_OFFSET {
+    let sizes_fit = label.header_bytes as usize == FRAMES_OFFSET
+        && label
+            .segment_bytes
+            .is_multiple_of(format::PAGE_BYTES as u64);
+    if label.crc != label.checksum() || !sizes_fit {
         let what = Fault::Label;
         return Err(Damage {
             path: path.to_owned(),

@@ -411,3 +411,56 @@ fn a_roll_that_was_never_committed_is_taken_back() {
     assert_prefix(&image, 300, 300);
     verify_in(&image, &mut |_, _| ()).unwrap();
 }
+
+#[test]
+fn what_open_found_in_the_page_cache_is_on_the_disk_before_anyone_relies_on_it() {
+    // A killed writer leaves records that no sync ever covered. Its successor calls them durable.
+    let storage = FaultyStorage::new();
+    let (mut writer, _) = open(&storage);
+    append(&mut writer, 1, 100, 1000);
+    drop(writer);
+    let (writer, recovered) = open(&storage);
+    assert_eq!(
+        (recovered.last_sequence, writer.durable_sequence()),
+        (100, 100)
+    );
+    drop(writer);
+    let image = storage.crash(CrashPlan {
+        seed: 1,
+        grain: 4096,
+        survivors: 0,
+    });
+    drop(open(&image));
+    assert_prefix(&image, 100, 100);
+}
+
+#[test]
+fn a_cut_is_on_the_disk_before_anything_is_appended() {
+    let storage = FaultyStorage::new();
+    let (mut writer, _) = open(&storage);
+    append(&mut writer, 1, 20, 20);
+    append(&mut writer, 21, 26, 1000);
+    drop(writer);
+    let mut torn = storage.read_file(&name(1));
+    let slots: usize = (1..=20)
+        .map(|number| slot_bytes(payload(number).len()))
+        .sum();
+    torn[4096 + slots] ^= 1;
+    storage.write_file(&name(1), &torn);
+    let (writer, recovered) = open(&storage);
+    assert_eq!(
+        (recovered.last_sequence, recovered.cut.unwrap().records),
+        (20, 5)
+    );
+    drop(writer);
+    let image = storage.crash(CrashPlan {
+        seed: 1,
+        grain: 4096,
+        survivors: 0,
+    });
+    assert!(
+        image.read_file(&name(1))[4096 + slots..]
+            .iter()
+            .all(|byte| *byte == 0)
+    );
+}

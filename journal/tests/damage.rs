@@ -7,6 +7,8 @@ mod common;
 use std::sync::Arc;
 
 use common::{append, copy, payload, small};
+use proptest::prelude::*;
+
 use millrace_journal::storage::{FaultyStorage, MemoryStorage, Storage};
 use millrace_journal::{
     Damage, Defect, Fault, OpenError, Options, ReadError, Reader, Writer, verify_in,
@@ -423,4 +425,125 @@ fn a_leftover_spare_is_used_whatever_is_in_it() {
     writer.close().unwrap();
     assert_eq!(common::payloads(&faulty).len() as u64, RECORDS + 100);
     verify(&faulty).unwrap();
+}
+
+#[test]
+fn frames_of_another_history_under_the_same_label_never_verify() {
+    // What a restored file system snapshot may bring: the same segment, but from the sixth record
+    // on another life of it.
+    let storage = FaultyStorage::new();
+    let (mut writer, _) = open(&storage).unwrap();
+    append(&mut writer, 1, 5, 100);
+    let shared = storage.read_file(&name(1));
+    append(&mut writer, 6, 12, 100);
+    drop(writer);
+    let other = FaultyStorage::new();
+    other.write_file(&name(1), &shared);
+    let (mut writer, _) = open(&other).unwrap();
+    writer
+        .append(&payload(6).iter().map(|byte| !byte).collect::<Vec<_>>())
+        .unwrap();
+    drop(writer);
+    let mut spliced = storage.read_file(&name(1));
+    let sixth_ends = other
+        .read_file(&name(1))
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .unwrap()
+        + 1;
+    spliced[..sixth_ends].copy_from_slice(&other.read_file(&name(1))[..sixth_ends]);
+    other.write_file(&name(1), &spliced);
+
+    let mut reader = Reader::open_in(Arc::new(other.clone())).unwrap();
+    let mut count = 0;
+    while reader.next().unwrap().is_some() {
+        count += 1;
+    }
+    assert_eq!(count, 6);
+    assert!(verify(&other).is_err());
+    let (_writer, recovered) = open(&other).unwrap();
+    assert_eq!(
+        (recovered.last_sequence, recovered.cut.unwrap().what),
+        (6, Some(Fault::Checksum))
+    );
+}
+
+#[test]
+fn a_hole_before_a_later_segment_is_damage_for_a_reader_too() {
+    let storage = journal();
+    let mut reader = Reader::open_in(Arc::new(storage.clone())).unwrap();
+    reader.seek(10).unwrap();
+    let tenth = reader.next().unwrap().unwrap().offset as usize;
+    let mut bytes = storage.read_file(&name(1));
+    bytes[tenth..].fill(0);
+    storage.write_file(&name(1), &bytes);
+    let mut reader = Reader::open_in(Arc::new(storage)).unwrap();
+    let stopped = loop {
+        match reader.next() {
+            Ok(record) => assert!(record.is_some(), "a hole is not the end"),
+            Err(error) => break error,
+        }
+    };
+    assert!(
+        matches!(stopped, ReadError::Defect(Defect::Damaged(_))),
+        "{stopped}"
+    );
+}
+
+#[test]
+fn verify_sees_a_byte_behind_a_pad() {
+    let storage = FaultyStorage::new();
+    let (mut writer, _) = open(&storage).unwrap();
+    for _ in 0..4 {
+        writer.append(&[7; 1500]).unwrap();
+    }
+    writer.close().unwrap();
+    verify(&storage).unwrap();
+    let sound = storage.read_file(&name(1));
+    let pad = 4096 + 2 * millrace_journal::slot_bytes(1500);
+    for offset in pad + 32..8192 {
+        let mut broken = sound.clone();
+        broken[offset] = 1;
+        storage.write_file(&name(1), &broken);
+        let Err(ReadError::Defect(Defect::Damaged(damage))) = verify(&storage) else {
+            panic!("{offset}")
+        };
+        assert_eq!(
+            (damage.offset, damage.what),
+            (offset as u64, Fault::NotZero)
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Whatever bytes a bad disk writes wherever: no panic, no record that was not appended, and
+    /// nothing that verify approves of.
+    #[test]
+    fn garbage_anywhere_is_survived(
+        index in 1u64..=3,
+        start in 0usize..8192,
+        garbage in prop::collection::vec(prop_oneof![any::<u8>(), Just(0u8), Just(1u8)], 1..300),
+    ) {
+        let storage = journal();
+        let mut bytes = storage.read_file(&name(index));
+        let before = bytes.clone();
+        let end = bytes.len().min(start + garbage.len());
+        bytes[start..end].copy_from_slice(&garbage[..end - start]);
+        storage.write_file(&name(index), &bytes);
+        if let Ok(mut reader) = Reader::open_in(Arc::new(storage.clone())) {
+            while let Ok(Some(record)) = reader.next() {
+                prop_assert_eq!(record.payload, payload(record.sequence));
+            }
+            let _ = reader.end_state();
+        }
+        prop_assert_eq!(verify(&storage).is_ok(), bytes == before);
+        if let Ok((writer, recovered)) = open(&storage) {
+            drop(writer);
+            let kept = common::payloads(&storage);
+            prop_assert_eq!(kept.len() as u64, recovered.last_sequence);
+            prop_assert!((1..).zip(&kept).all(|(sequence, found)| *found == payload(sequence)));
+        }
+    }
 }

@@ -102,21 +102,13 @@ impl Storage for MappedFiles {
             .create(true)
             .truncate(false)
             .open(path)?;
-        file.set_len(bytes)?;
-        // Asks for the blocks at once: a full disk shows here, before anything is written, and the
-        // blocks lie together.
-        match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
-            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
-            Err(error) => return Err(error.into()),
+        let filled = fill(&file, bytes);
+        if filled.is_err() {
+            // Half a spare helps nobody: its blocks are for whoever needs them more. Nobody has it
+            // mapped yet.
+            let _ = file.set_len(0);
         }
-        let zeros = [0; PAGE_BYTES];
-        for page in 0..bytes / PAGE_BYTES as u64 {
-            file.write_all_at(&zeros, page * PAGE_BYTES as u64)?;
-            if (page + 1).is_multiple_of(PAGES_PER_SYNC) {
-                file.sync_data()?;
-            }
-        }
-        file.sync_all()
+        filled
     }
 
     fn warm(&self, name: &str) -> io::Result<()> {
@@ -162,6 +154,25 @@ impl Storage for MappedFiles {
     fn sync_names(&self) -> io::Result<()> {
         sync_dir(&self.dir)
     }
+}
+
+/// Gives a file its length in real blocks of zeros and syncs it.
+fn fill(file: &File, bytes: u64) -> io::Result<()> {
+    file.set_len(bytes)?;
+    // Asks for the blocks at once: a full disk shows before anything is written, and the blocks lie
+    // together.
+    match fallocate(file, FallocateFlags::empty(), 0, bytes) {
+        Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let zeros = [0; PAGE_BYTES];
+    for page in 0..bytes / PAGE_BYTES as u64 {
+        file.write_all_at(&zeros, page * PAGE_BYTES as u64)?;
+        if (page + 1).is_multiple_of(PAGES_PER_SYNC) {
+            file.sync_data()?;
+        }
+    }
+    file.sync_all()
 }
 
 fn advise(mapping: &Mapping, access: Access) -> io::Result<()> {
