@@ -312,6 +312,19 @@ impl Ladders {
         NIL
     }
 
+    /// The worst level of a side, [`NIL`] where it has none.
+    pub(super) fn last(&self, side: &BookSide) -> u32 {
+        let mut at = side.top;
+        while at != NIL {
+            let page = &self.pages[at];
+            at = page.entries[(u64::BITS - 1 - page.bitmap.leading_zeros()) as usize];
+            if page.shift == 0 {
+                break;
+            }
+        }
+        at
+    }
+
     /// The best level below an entry of a page with that shift.
     #[inline]
     fn first_level(&self, mut entry: u32, mut shift: u32) -> u32 {

@@ -50,133 +50,25 @@ mod audit;
 mod cancel;
 mod client_ids;
 mod execute;
+mod hints;
 mod ladder;
 mod orders;
 mod snapshot;
 mod table;
 #[cfg(test)]
 mod tests;
+mod views;
 
 pub use orders::NewOrder;
+pub use views::{LevelView, Lookup, Meeting, OrderView, Outcome, Slot, Step};
 
 use crate::engine::Limits;
-use crate::prefetch::prefetch;
-use crate::protocol::command::{OrderType, SelfTrade, Side, TimeInForce};
-use crate::protocol::units::{ClientOrderId, OrderId, Price, Quantity, Timestamp};
+use crate::protocol::command::Side;
+use crate::protocol::units::{ClientOrderId, OrderId, Price, Quantity};
 use client_ids::{ClientIds, Known};
 use ladder::{BookSide, Ladders, Rank};
 use orders::{Orders, SlotState};
 use table::NIL;
-
-/// A live order's place: good until the order finishes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slot(u32);
-
-/// What is known of an order id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lookup {
-    /// It lives here.
-    Live(Slot),
-    /// It is filled or cancelled.
-    Finished,
-    /// Never heard of it (since the business day rolled, for a client's id).
-    Unknown,
-}
-
-/// An order, copied out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OrderView {
-    /// Its place.
-    pub slot: Slot,
-    /// The engine's id.
-    pub order_id: OrderId,
-    /// The book.
-    pub book: u32,
-    /// Whose it is (handle).
-    pub participant: u32,
-    /// The participant's id.
-    pub client_order_id: ClientOrderId,
-    /// Buy or sell.
-    pub side: Side,
-    /// Its type.
-    pub order_type: OrderType,
-    /// How long it lives.
-    pub time_in_force: TimeInForce,
-    /// What happens when it meets its own participant.
-    pub self_trade: SelfTrade,
-    /// Ticks.
-    pub price: Price,
-    /// Lots in total: filled and open.
-    pub quantity: Quantity,
-    /// Lots open.
-    pub leaves: Quantity,
-    /// When it lapses, 0 for never.
-    pub expires_at: Timestamp,
-    /// Handle of the base account.
-    pub base_account: u32,
-    /// Handle of the quote account.
-    pub quote_account: u32,
-    /// What is held for fees.
-    pub fee_budget: u128,
-}
-
-impl OrderView {
-    /// Lots filled so far.
-    pub fn filled(&self) -> Quantity {
-        Quantity(self.quantity.0 - self.leaves.0)
-    }
-}
-
-/// All orders at one price.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LevelView {
-    /// Ticks.
-    pub price: Price,
-    /// Lots open.
-    pub quantity: u128,
-    /// Orders.
-    pub orders: u32,
-}
-
-/// An incoming order meets a resting one.
-#[derive(Debug)]
-pub struct Meeting<'a> {
-    /// The resting order as it is now. Its price is the fill's price; without leaves it is done,
-    /// and the room takes it out when the step returns.
-    pub maker: OrderView,
-    /// What the resting order holds for fees; lost with the order where it is done.
-    pub maker_fee_budget: &'a mut u128,
-    /// What the incoming order holds for fees.
-    pub taker_fee_budget: &'a mut u128,
-    /// Lots that both sides lose.
-    pub quantity: Quantity,
-    /// Lots of the incoming order still open.
-    pub taker_leaves: Quantity,
-}
-
-/// What happened, one at a time, while an order was executed.
-#[derive(Debug)]
-pub enum Step<'a> {
-    /// They trade `quantity` at the maker's price.
-    Fill(Meeting<'a>),
-    /// Same participant, `Decrement`: both shrink by `quantity`, their totals too; nothing trades.
-    Decrement(Meeting<'a>),
-    /// Same participant, `CancelResting` or `CancelBoth`: this order left the book with these
-    /// leaves and this fee budget.
-    CancelResting(OrderView),
-}
-
-/// How execution ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Nothing leaves; the last step was a fill.
-    Filled,
-    /// What leaves met everything at its limit or better.
-    Open,
-    /// Self-trade prevention ended it: what leaves (nothing, where the last step was a decrement)
-    /// must not rest.
-    SelfTrade,
-}
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Book {
@@ -302,6 +194,13 @@ impl Matching {
     pub fn best(&self, book: u32, side: Side) -> Option<LevelView> {
         let best = self.side(book, side).best;
         (best != NIL).then(|| self.level_view(best))
+    }
+
+    /// The worst level of a side: the last that a market order can reach.
+    #[inline]
+    pub fn worst(&self, book: u32, side: Side) -> Option<LevelView> {
+        let worst = self.ladders.last(self.side(book, side));
+        (worst != NIL).then(|| self.level_view(worst))
     }
 
     /// The level at that price.
@@ -510,54 +409,6 @@ impl Matching {
                 }
                 SlotState::Free | SlotState::Retired => {}
             }
-        }
-    }
-
-    /// Asks for the memory where the lookup of that id starts: the first of the hints that bring
-    /// near what a command some places ahead will need. Each hint follows what the one before it
-    /// brought, so they belong a few commands apart; tables that fit the cache are left alone.
-    /// What a hint returns means nothing.
-    #[inline]
-    pub fn touch(&self, participant: u32, client_order_id: ClientOrderId) -> u64 {
-        self.ids.touch(participant, client_order_id.0);
-        0
-    }
-
-    /// Asks for the order's row: the second hint, for cancels and replaces.
-    #[inline]
-    pub fn touch_order(&self, participant: u32, client_order_id: ClientOrderId) -> u64 {
-        if self.orders.is_large()
-            && let Known::Live(slot) = self.ids.find(participant, client_order_id.0)
-        {
-            prefetch(&self.orders.hot[slot]);
-            prefetch(&self.orders.cold[slot]);
-        }
-        0
-    }
-
-    /// Asks for what a cancel or replace of the order changes around it: the third hint.
-    #[inline]
-    pub fn touch_neighbours(&self, participant: u32, client_order_id: ClientOrderId) {
-        if self.orders.is_large()
-            && let Known::Live(slot) = self.ids.find(participant, client_order_id.0)
-        {
-            let hot = &self.orders.hot[slot];
-            for neighbour in [hot.prev, hot.next, hot.newer, hot.older] {
-                prefetch(&self.orders.hot[neighbour]);
-            }
-            prefetch(&self.ladders.levels[hot.level]);
-        }
-    }
-
-    /// Asks for the way to the level of a price, for new orders and changed prices: with 0 `steps`
-    /// for the first page, with each step for what lies behind it, with 3 usually for the order
-    /// behind which another would rest. Four hints of its own, beside the others.
-    #[inline]
-    pub fn touch_level(&self, book: u32, side: Side, price: Price, steps: u32) {
-        if self.orders.is_large() && (steps >= 3 || self.ladders.is_large()) {
-            let rank = Rank::of(side, price);
-            let level = self.ladders.touch(self.side(book, side), rank, steps);
-            prefetch(&self.orders.hot[self.ladders.levels[level].last]);
         }
     }
 

@@ -6,7 +6,7 @@
 use super::naive::{Naive, Room, Seen, maker_fee, taker_fee};
 use crate::engine::Limits;
 use crate::engine::matching::{
-    Lookup, Matching, Meeting, NewOrder, OrderView, Outcome, Slot, Step,
+    LevelView, Lookup, Matching, Meeting, NewOrder, OrderView, Outcome, Slot, Step,
 };
 use crate::protocol::command::{OrderType, SelfTrade, Side, TimeInForce};
 use crate::protocol::units::{ClientOrderId, OrderId, Price, Quantity, Timestamp};
@@ -309,6 +309,14 @@ impl Pair {
                     .eq(levels.iter().copied())
                 {
                     return Err(format!("book {book} {side}: other levels than {levels:?}"));
+                }
+                let price = |level: Option<LevelView>| level.map(|level| level.price.0);
+                let ends = (
+                    price(self.room.best(book, side)),
+                    price(self.room.worst(book, side)),
+                );
+                if ends != (levels.first().map(|l| l.0), levels.last().map(|l| l.0)) {
+                    return Err(format!("book {book} {side}: from {ends:?}, not {levels:?}"));
                 }
                 for (price, quantity, _) in levels {
                     let level = self.room.level(book, side, Price(price));
