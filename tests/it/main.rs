@@ -1,5 +1,8 @@
 //! Integration tests: features, not functions. One binary, so that they link once.
 
+mod allocation;
+mod floors;
+mod gridlock;
 mod pipeline;
 mod pipeline_support;
 mod protocol_doc;
@@ -7,3 +10,6 @@ mod random;
 mod recovery;
 mod scenarios;
 mod wire;
+
+#[global_allocator]
+static ALLOCATOR: allocation::Counting = allocation::Counting;
