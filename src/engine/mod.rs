@@ -32,6 +32,13 @@ use handlers::transfers::TransferHead;
 use handlers::{clock, liquidity, orders, payments, queries, reference_data as setup};
 use state::State;
 
+// Codes of the kinds that are looked at ahead of their turn.
+const TRANSFER: u16 = CommandKind::Transfer as u16;
+const SUBMIT_PAYMENT: u16 = CommandKind::SubmitPayment as u16;
+const PLACE_ORDER: u16 = CommandKind::PlaceOrder as u16;
+const CANCEL_ORDER: u16 = CommandKind::CancelOrder as u16;
+const REPLACE_ORDER: u16 = CommandKind::ReplaceOrder as u16;
+
 /// Everything that is owed, owned, queued and resting, and the rules that move it.
 pub struct Engine {
     sequence: u64,
@@ -55,6 +62,7 @@ impl Engine {
         self.state.ledger.take_memory();
         self.state.transfers.take_memory();
         self.state.payments.take_memory();
+        self.state.matching.take_memory();
     }
 
     /// Executes one command, whole (a batch with all its items). Cannot fail: a refusal is an
@@ -173,23 +181,21 @@ impl Engine {
     }
 
     /// Warms the caches for a command that comes about eight commands later: where its lookups
-    /// begin.
+    /// begin. Reads the code as it stands: a hint may be wrong, and need not be validated.
     #[inline]
     pub fn prefetch_lookups(&self, command: CommandRef<'_>) {
-        match command.kind() {
-            Some(CommandKind::Transfer) => {
+        match command.header.kind {
+            TRANSFER => {
                 if let Some(head) = TransferHead::of(command) {
                     handlers::transfers::touch_lookups(&self.state, head);
                 }
             }
-            Some(CommandKind::SubmitPayment) => {
+            SUBMIT_PAYMENT => {
                 if let Some(head) = TransferHead::of(command) {
                     handlers::transfers::touch_payment(&self.state, head);
                 }
             }
-            Some(
-                CommandKind::PlaceOrder | CommandKind::CancelOrder | CommandKind::ReplaceOrder,
-            ) => {
+            PLACE_ORDER | CANCEL_ORDER | REPLACE_ORDER => {
                 orders::touch_lookups(&self.state, command);
             }
             _ => {}
@@ -199,15 +205,13 @@ impl Engine {
     /// Warms the caches for a command that comes about four commands later: what its lookups find.
     #[inline]
     pub fn prefetch_rows(&self, command: CommandRef<'_>) {
-        match command.kind() {
-            Some(CommandKind::Transfer | CommandKind::SubmitPayment) => {
+        match command.header.kind {
+            TRANSFER | SUBMIT_PAYMENT => {
                 if let Some(head) = TransferHead::of(command) {
                     handlers::transfers::touch_rows(&self.state, head);
                 }
             }
-            Some(CommandKind::CancelOrder | CommandKind::ReplaceOrder) => {
-                orders::touch_order(&self.state, command);
-            }
+            CANCEL_ORDER | REPLACE_ORDER => orders::touch_order(&self.state, command),
             _ => {}
         }
     }

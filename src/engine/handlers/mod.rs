@@ -66,7 +66,7 @@ fn check_account_ids(debit: AccountId, credit: AccountId) -> Result<(), Reason> 
 }
 
 /// The accounts of both sides, which hold the same asset.
-#[inline]
+#[inline(always)]
 fn find_sides(
     state: &State,
     debit: AccountId,

@@ -192,7 +192,7 @@ fn check_price(
         OrderType::Market if asked.protection.0 != 0 => asked.protection,
         OrderType::Market => match asked.side {
             Side::Buy => {
-                let deepest = state.matching.levels(book, Side::Sell).last();
+                let deepest = state.matching.worst(book, Side::Sell);
                 deepest.map_or(Price(instrument.min_price), |level| level.price)
             }
             Side::Sell => Price(instrument.min_price),
