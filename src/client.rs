@@ -265,7 +265,10 @@ impl Client {
         let deadline = Instant::now() + self.options.timeout;
         while self.flight.entries.len() >= self.options.window {
             self.flush()?;
-            self.wait(deadline)?;
+            // A reconnect on the way may have brought the replies with it.
+            if self.flight.entries.len() >= self.options.window {
+                self.wait(deadline)?;
+            }
         }
         let number = if frame.header().kind >= CommandKind::FIRST_QUERY {
             self.next_query += 1;
@@ -315,6 +318,11 @@ impl Client {
         Ok(self.received.pop_front())
     }
 
+    /// An event that was read already, without a look at the socket.
+    pub fn received(&mut self) -> Option<EventSlot> {
+        self.received.pop_front()
+    }
+
     /// The next event; waits for it.
     pub fn next_event(&mut self) -> Result<EventSlot, ClientError> {
         let deadline = Instant::now() + self.options.timeout;
@@ -348,7 +356,7 @@ impl Client {
                 }
             }
             self.flush()?;
-            if self.receive(false)? == 0 {
+            if self.received.is_empty() && self.receive(false)? == 0 {
                 self.wait(deadline)?;
             }
         }
@@ -410,7 +418,7 @@ impl Client {
         }
     }
 
-    /// Reads once and takes every whole frame. Returns the bytes read.
+    /// Reads once and takes every whole frame. Returns the bytes read; not 0 also after a reconnect.
     fn receive(&mut self, blocking: bool) -> Result<usize, ClientError> {
         if self.input_start == self.input_end {
             self.input_start = 0;
@@ -428,14 +436,15 @@ impl Client {
         let read = match rustix::net::recv(&self.stream, &mut self.input[self.input_end..], flags) {
             Ok((0, _)) => {
                 self.reconnect(io::Error::from(ErrorKind::UnexpectedEof))?;
-                return Ok(0);
+                // Replies may have come with the reconnect: whoever waits looks again.
+                return Ok(1);
             }
             Ok((read, _)) => read,
             Err(rustix::io::Errno::INTR) => return Ok(0),
             Err(error) if is_would_block(error.into()) => return Ok(0),
             Err(error) => {
                 self.reconnect(error.into())?;
-                return Ok(0);
+                return Ok(1);
             }
         };
         self.input_end += read;

@@ -125,7 +125,10 @@ impl Node {
         let address = config.listen;
         let socket =
             TcpListener::bind(address).map_err(|source| StartError::Listen { address, source })?;
-        let (parts, recovery) = recovery::recover(config, listener).map_err(StartError::Recover)?;
+        let (mut parts, recovery) =
+            recovery::recover(config, listener).map_err(StartError::Recover)?;
+        // No command pays for the first touch of a page.
+        parts.engine.take_memory();
         let stop = Arc::new(Stop::default());
         let signals = signals_of(plan.layout(), &stop);
         let pipeline = Pipeline::assemble(parts, &config.ring_sizes(), &signals);
@@ -405,13 +408,15 @@ impl Front {
             .until_tick(clock())
             .map_or(NAP, |tick| tick.min(NAP));
         let stop = self.stop.clone();
+        let mut work = 0;
         // Nothing is in flight, so only a socket, the clock or a stop can bring work.
         stop.gateway.sleep_unless(
             || stop.asked.load(Ordering::Acquire),
-            || {
-                self.duty_cycle(nap);
-            },
+            || work = self.duty_cycle(nap),
         );
+        if work > 0 {
+            self.idle.worked();
+        }
     }
 
     /// Refuses what is new, finishes what was taken and gives clients a while to read.

@@ -52,6 +52,7 @@ pub struct Gateway {
     connections: Connections,
     bounds: config::Gateway,
     looked_over: Instant,
+    cycles: u64,
     /// Connections may wait that could not be accepted.
     accept_again: bool,
     counters: Arc<GatewayCounters>,
@@ -103,6 +104,7 @@ impl Gateway {
             },
             bounds: bounds.clone(),
             looked_over: Instant::now(),
+            cycles: 0,
             accept_again: false,
             counters,
         })
@@ -142,7 +144,10 @@ impl Gateway {
         if accept {
             self.accept();
         }
-        self.look_over();
+        self.cycles = self.cycles.wrapping_add(1);
+        if !wait.is_zero() || self.cycles.is_multiple_of(64) {
+            self.look_over();
+        }
         Ok(self.read_all(ingress, responder))
     }
 
