@@ -221,8 +221,8 @@ fn imports(files: &[PathBuf], prefix: &str) -> BTreeSet<String> {
     let mut named = BTreeSet::new();
     for file in files {
         for rest in code_of(file).split(prefix).skip(1) {
-            if rest.starts_with('{') {
-                let list = rest[1..].split("};").next().unwrap();
+            if let Some(list) = rest.strip_prefix('{') {
+                let list = list.split("};").next().unwrap();
                 named.extend(list.split(',').map(|item| first_word(item.trim())));
             } else {
                 named.insert(first_word(rest));
