@@ -2,11 +2,16 @@
 //!
 //! ```no_run
 //! use millrace::client::{Client, Options};
-//! use millrace::protocol::command::{CommandKind, QueryAccount};
+//! use millrace::protocol::command::{AccountRef, CommandKind};
+//! use millrace::protocol::frame::CommandFrame;
+//! use millrace::protocol::units::AccountId;
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let frame: millrace::protocol::frame::CommandFrame = unimplemented!();
 //! let mut client = Client::connect("127.0.0.1:7411".parse()?, Options::default())?;
-//! for event in client.call(&frame)? {
+//! let body = AccountRef {
+//!     account: AccountId(1),
+//!     _reserved: Default::default(),
+//! };
+//! for event in client.call(&CommandFrame::new(CommandKind::QueryAccount, &body))? {
 //!     println!("{:?}", event.event());
 //! }
 //! # Ok(())
@@ -177,6 +182,8 @@ pub struct Client {
     input_end: usize,
     received: VecDeque<EventSlot>,
     reconnects: u64,
+    /// Counts whatever the node sent, and connections.
+    heard: u64,
 }
 
 /// What was submitted and not answered yet: the bytes, in order, and where each frame lies.
@@ -230,6 +237,7 @@ impl Client {
             input_end: 0,
             received: VecDeque::new(),
             reconnects: 0,
+            heard: 0,
             options,
         };
         let welcome = client.greet()?;
@@ -396,8 +404,9 @@ impl Client {
         (&self.stream).write_all(&encode(message))
     }
 
-    /// Waits for bytes, until `deadline`.
+    /// Waits until the node has said something, or `deadline`.
     fn wait(&mut self, deadline: Instant) -> Result<(), ClientError> {
+        let before = self.heard;
         loop {
             if Instant::now() >= deadline {
                 return Err(ClientError::Timeout);
@@ -408,8 +417,10 @@ impl Client {
                 .going_back
                 .as_ref()
                 .is_some_and(|it| it.resume_at.is_some());
-            let received = self.receive(!self.options.spin && !resuming)?;
-            if received > 0 {
+            if self.heard == before {
+                self.receive(!self.options.spin && !resuming)?;
+            }
+            if self.heard != before {
                 return Ok(());
             }
             if self.options.spin {
@@ -448,6 +459,7 @@ impl Client {
             }
         };
         self.input_end += read;
+        self.heard += 1;
         self.take_frames()?;
         Ok(read)
     }
@@ -688,6 +700,7 @@ impl Client {
 
     fn pick_up(&mut self, welcome: &Welcome) -> Result<(), ClientError> {
         self.reconnects += 1;
+        self.heard += 1;
         self.going_back = None;
         let last = welcome.last_client_sequence;
         if last < self.replies_seen() || last >= self.next_client_sequence {

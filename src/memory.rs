@@ -8,9 +8,18 @@ use rustix::mm::{Advice, madvise};
 
 const PAGE: usize = 4_096;
 
-/// Asks for the whole capacity of `table`, now and in huge pages. Failing is no error: the table
-/// works the same, its first touches cost more.
-pub(crate) fn take<T>(table: &mut Vec<T>) {
+/// When the pages of a table come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Take {
+    /// All of them now.
+    Now,
+    /// As they are touched, huge ones at a time.
+    AsTouched,
+}
+
+/// Asks for the whole capacity of `table` in huge pages. Failing is no error: the table works the
+/// same, its first touches cost more.
+pub(crate) fn take<T>(table: &mut Vec<T>, how: Take) {
     let start = table.as_mut_ptr() as usize;
     let end = start + table.capacity() * size_of::<T>();
     let first = start.next_multiple_of(PAGE);
@@ -23,6 +32,8 @@ pub(crate) fn take<T>(table: &mut Vec<T>) {
     // stays mapped and nobody else looks; neither advice changes what the pages hold.
     unsafe {
         let _ = madvise(at, length, Advice::LinuxHugepage);
-        let _ = madvise(at, length, Advice::LinuxPopulateWrite);
+        if how == Take::Now {
+            let _ = madvise(at, length, Advice::LinuxPopulateWrite);
+        }
     }
 }

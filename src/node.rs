@@ -9,7 +9,7 @@
 //! whatever fails later in the journal ends the process.
 
 use crate::config::{Config, ConfigError};
-use crate::engine::Engine;
+use crate::engine::{Engine, Take};
 use crate::gateway::Gateway;
 use crate::pipeline::threads::{CoreError, Idle, Layout, Signal, ThreadPlan, pin};
 use crate::pipeline::{Executor, Ingress, Journaler, Pipeline, Responder, Signals};
@@ -128,7 +128,7 @@ impl Node {
         let (mut parts, recovery) =
             recovery::recover(config, listener).map_err(StartError::Recover)?;
         // No command pays for the first touch of a page.
-        parts.engine.take_memory();
+        parts.engine.take_memory(Take::Now);
         let stop = Arc::new(Stop::default());
         let signals = signals_of(plan.layout(), &stop);
         let pipeline = Pipeline::assemble(parts, &config.ring_sizes(), &signals);

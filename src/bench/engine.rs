@@ -3,7 +3,7 @@
 
 use super::workload::Workload;
 use super::{histogram, percentiles};
-use crate::engine::{Engine, Limits, Outbox};
+use crate::engine::{Engine, Limits, Outbox, Take};
 use crate::protocol::frame::{CommandRef, CommandSlot};
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
@@ -46,7 +46,7 @@ impl Measured {
 /// An engine after the workload's setup.
 pub fn prepare(workload: &mut dyn Workload, limits: &Limits) -> Engine {
     let mut engine = Engine::new(limits);
-    engine.take_memory();
+    engine.take_memory(Take::Now);
     let mut outbox = Outbox::with_capacity(CHUNK);
     for frame in workload.setup() {
         engine.apply(engine.sequence() + 1, frame.as_ref(), &mut outbox);

@@ -2,7 +2,7 @@
 
 use super::terminal::{Progress, grouped, hex};
 use super::{CliError, settings};
-use crate::engine::{Engine, Limits};
+use crate::engine::{Engine, Limits, Take};
 use crate::protocol::command::CommandKind;
 use crate::protocol::frame::{CommandRef, EventSlot};
 use crate::protocol::json::EventPrinter;
@@ -41,6 +41,9 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     } else {
         start_of(&args.dir, to, &limits)?
     };
+    if to - snapshot.unwrap_or(0) >= LONG {
+        engine.take_memory(Take::AsTouched);
+    }
     let mut watcher = ReplayWatcher {
         bar: Progress::new(to, "commands"),
         counts: vec![0; CommandKind::ALL.len()],
@@ -87,6 +90,9 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
 
 /// Sessions a follower keeps track of: as many as any node may.
 pub(super) const SESSIONS: u32 = 65_536;
+
+/// From this many commands on, a replay wants huge pages; a short one would only zero them.
+pub(super) const LONG: u64 = 200_000;
 
 /// The last sequence of the journal in `dir`.
 pub(super) fn last_sequence(dir: &Path) -> Result<u64, CliError> {

@@ -1,9 +1,9 @@
 //! `millrace verify`: is this directory sound?
 
-use super::replay::{SESSIONS, last_sequence};
+use super::replay::{LONG, SESSIONS, last_sequence};
 use super::terminal::{Progress, grouped, hex};
 use super::{CliError, settings};
-use crate::engine::Engine;
+use crate::engine::{Engine, Take};
 use crate::protocol::frame::{CommandRef, EventSlot};
 use crate::replay::{Watcher, follow, snapshot_store};
 use crate::session::SessionTable;
@@ -40,6 +40,9 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     let last = last_sequence(&args.dir)?;
     let snapshots = read_snapshots(args, last).map_err(unsound)?;
     let mut engine = Engine::new(&limits);
+    if last >= LONG {
+        engine.take_memory(Take::AsTouched);
+    }
     let mut watcher = Checker {
         bar: Progress::new(last, "commands"),
         snapshots,

@@ -3,6 +3,8 @@
 //! that misses rarely touches a row, and the home bucket of an entry is known without its key.
 //! Results never depend on where entries lie, and nothing iterates over them.
 
+use crate::memory::Take;
+
 /// Handle of a row: its place in its table.
 pub(super) type Handle = u32;
 
@@ -33,8 +35,8 @@ impl Index {
     }
 
     /// Takes its memory for good.
-    pub(super) fn take_memory(&mut self) {
-        crate::memory::take(&mut self.entries);
+    pub(super) fn take_memory(&mut self, how: Take) {
+        crate::memory::take(&mut self.entries, how);
     }
 
     /// Whether another row can be added.

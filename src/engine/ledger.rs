@@ -5,6 +5,7 @@
 //! Conservation is its invariant: per asset, all debits equal all credits, posted and pending.
 
 use super::index::{Handle, Index, hash_64};
+use crate::memory::Take;
 use crate::protocol::command::AccountFlags;
 use crate::protocol::reason::Reason;
 use crate::protocol::units::{AccountId, Amount};
@@ -122,9 +123,9 @@ impl Ledger {
         }
     }
 
-    pub(super) fn take_memory(&mut self) {
-        crate::memory::take(&mut self.rows);
-        self.by_id.take_memory();
+    pub(super) fn take_memory(&mut self, how: Take) {
+        crate::memory::take(&mut self.rows, how);
+        self.by_id.take_memory(how);
     }
 
     /// The account of that id.

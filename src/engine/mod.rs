@@ -24,6 +24,7 @@ mod transfers;
 pub use limits::Limits;
 pub use outbox::Outbox;
 
+pub use crate::memory::Take;
 use crate::protocol::command::{Command, CommandKind};
 use crate::protocol::frame::CommandRef;
 use crate::protocol::reason::Reason;
@@ -56,13 +57,13 @@ impl Engine {
         }
     }
 
-    /// Takes the memory of every table for good, so that no command pays for a page fault. A node
-    /// does this at start.
-    pub fn take_memory(&mut self) {
-        self.state.ledger.take_memory();
-        self.state.transfers.take_memory();
-        self.state.payments.take_memory();
-        self.state.matching.take_memory();
+    /// Takes the memory of every table for good. A node does this at start, so that no command pays
+    /// for a page fault; whoever replays a long journal takes huge pages as it touches them.
+    pub fn take_memory(&mut self, how: Take) {
+        self.state.ledger.take_memory(how);
+        self.state.transfers.take_memory(how);
+        self.state.payments.take_memory(how);
+        self.state.matching.take_memory(how);
     }
 
     /// Executes one command, whole (a batch with all its items). Cannot fail: a refusal is an

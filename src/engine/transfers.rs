@@ -2,6 +2,7 @@
 //! from what was done instead of being done again.
 
 use super::index::{Handle, Index, hash_128};
+use crate::memory::Take;
 use crate::protocol::command::Transfer;
 use crate::protocol::reason::Reason;
 use crate::protocol::units::{Amount, TransferId};
@@ -43,9 +44,9 @@ impl Transfers {
         }
     }
 
-    pub(super) fn take_memory(&mut self) {
-        crate::memory::take(&mut self.rows);
-        self.by_id.take_memory();
+    pub(super) fn take_memory(&mut self, how: Take) {
+        crate::memory::take(&mut self.rows, how);
+        self.by_id.take_memory(how);
     }
 
     pub(super) fn has_room(&self) -> bool {

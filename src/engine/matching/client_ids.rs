@@ -7,6 +7,7 @@
 //! The hash has no secret: a participant who wants slow lookups can choose ids that collide.
 
 use super::table::Table;
+use crate::memory::Take;
 use crate::prefetch::prefetch;
 use bytemuck::{Pod, Zeroable};
 
@@ -59,8 +60,8 @@ impl ClientIds {
         }
     }
 
-    pub(super) fn take_memory(&mut self) {
-        self.entries.take_memory();
+    pub(super) fn take_memory(&mut self, how: Take) {
+        self.entries.take_memory(how);
     }
 
     pub(super) fn has_room(&self) -> bool {

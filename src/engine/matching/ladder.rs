@@ -20,6 +20,7 @@
 //! pages at most: where a level is free, the pages for it are.
 
 use super::table::{NIL, Pool, Table};
+use crate::memory::Take;
 use crate::prefetch::prefetch;
 use crate::protocol::command::Side;
 use crate::protocol::units::Price;
@@ -180,9 +181,9 @@ impl Ladders {
         }
     }
 
-    pub(super) fn take_memory(&mut self) {
-        self.levels.take_memory();
-        self.pages.take_memory();
+    pub(super) fn take_memory(&mut self, how: Take) {
+        self.levels.take_memory(how);
+        self.pages.take_memory(how);
     }
 
     /// Whether a level can be added.

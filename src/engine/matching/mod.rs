@@ -63,6 +63,7 @@ pub use orders::NewOrder;
 pub use views::{LevelView, Lookup, Meeting, OrderView, Outcome, Slot, Step};
 
 use crate::engine::Limits;
+use crate::memory::Take;
 use crate::protocol::command::Side;
 use crate::protocol::units::{ClientOrderId, OrderId, Price, Quantity};
 use client_ids::{ClientIds, Known};
@@ -100,12 +101,12 @@ impl Matching {
     }
 
     /// Takes the memory of every table for good, so that no command pays for a page fault.
-    pub fn take_memory(&mut self) {
-        crate::memory::take(&mut self.books);
-        crate::memory::take(&mut self.visit);
-        self.orders.take_memory();
-        self.ladders.take_memory();
-        self.ids.take_memory();
+    pub fn take_memory(&mut self, how: Take) {
+        crate::memory::take(&mut self.books, how);
+        crate::memory::take(&mut self.visit, how);
+        self.orders.take_memory(how);
+        self.ladders.take_memory(how);
+        self.ids.take_memory(how);
     }
 
     /// Adds the book with that handle: the next one, counted from 0.

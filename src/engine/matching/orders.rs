@@ -7,6 +7,7 @@
 
 use super::OrderView;
 use super::table::{NIL, Pool, Table};
+use crate::memory::Take;
 use crate::protocol::command::{OrderType, SelfTrade, Side, TimeInForce};
 use crate::protocol::units::{ClientOrderId, OrderId, Price, Quantity, Timestamp};
 use bytemuck::{Pod, Zeroable};
@@ -157,10 +158,10 @@ impl Orders {
         }
     }
 
-    pub(super) fn take_memory(&mut self) {
-        self.hot.take_memory();
-        self.cold.take_memory();
-        crate::memory::take(&mut self.newest);
+    pub(super) fn take_memory(&mut self, how: Take) {
+        self.hot.take_memory(how);
+        self.cold.take_memory(how);
+        crate::memory::take(&mut self.newest, how);
     }
 
     pub(super) fn has_room(&self) -> bool {

@@ -2,6 +2,7 @@
 //! starting on a cache line, so a row of 16, 32 or 64 bytes never straddles two. Row 0 is never
 //! handed out: 0 is everywhere the absence of a row.
 
+use crate::memory::Take;
 use bytemuck::{Pod, cast_mut, cast_ref};
 use std::marker::PhantomData;
 use std::ops::{Index, IndexMut};
@@ -38,8 +39,8 @@ impl<T: Pod, const UNITS: usize> Table<T, UNITS> {
     }
 
     /// Takes its memory for good.
-    pub(super) fn take_memory(&mut self) {
-        crate::memory::take(&mut self.units);
+    pub(super) fn take_memory(&mut self, how: Take) {
+        crate::memory::take(&mut self.units, how);
     }
 }
 

@@ -5,6 +5,7 @@
 //! handles, so a queued payment costs its row and one index entry: 112 + 16 bytes.
 
 use crate::engine::index::{Handle, Index, hash_128};
+use crate::memory::Take;
 use crate::protocol::command::Priority;
 use crate::protocol::event::{PaymentState, SettledBy};
 use crate::protocol::reason::Reason;
@@ -134,10 +135,10 @@ impl Payments {
         }
     }
 
-    pub(in crate::engine) fn take_memory(&mut self) {
-        crate::memory::take(&mut self.rows);
-        crate::memory::take(&mut self.queue_of);
-        self.by_id.take_memory();
+    pub(in crate::engine) fn take_memory(&mut self, how: Take) {
+        crate::memory::take(&mut self.rows, how);
+        crate::memory::take(&mut self.queue_of, how);
+        self.by_id.take_memory(how);
     }
 
     pub(in crate::engine) fn has_room(&self) -> bool {
