@@ -14,8 +14,8 @@
 //! - `cancels` is the flow of equity markets: about half new, 15 % of these immediate-or-cancel,
 //!   nearly everything cancelled, one in five modified first, 2 % of cancels too late.
 
-use millrace::engine::Limits;
 use millrace::engine::matching::{Lookup, Matching, NewOrder, Outcome, Slot, Step};
+use millrace::engine::{Limits, Take};
 use millrace::protocol::command::{OrderType, SelfTrade, Side, TimeInForce};
 use millrace::protocol::units::{ClientOrderId, Price, Quantity, Timestamp};
 use std::hint::black_box;
@@ -183,7 +183,7 @@ impl Stream {
     /// Nanoseconds per timed command in a fresh room.
     fn replay(&self, ahead: usize) -> f64 {
         let mut room = self.room();
-        room.take_memory();
+        room.take_memory(Take::Now);
         for command in &self.fill {
             apply(&mut room, command);
         }
