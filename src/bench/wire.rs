@@ -35,10 +35,15 @@ pub struct Stages {
 }
 
 impl Wire {
-    /// Connects and opens `accounts` accounts.
-    pub fn open(address: SocketAddr, accounts: u64, seed: u64) -> Result<Wire, ClientError> {
+    /// Connects and opens `accounts` accounts; the client spins, or sleeps until replies come.
+    pub fn open(
+        address: SocketAddr,
+        accounts: u64,
+        seed: u64,
+        spin: bool,
+    ) -> Result<Wire, ClientError> {
         let options = Options {
-            spin: true,
+            spin,
             window: 65_536,
             timeout: Duration::from_secs(30),
             ..Options::default()

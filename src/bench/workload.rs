@@ -280,7 +280,7 @@ impl Orders {
             } else {
                 self.price(side)
             };
-            (price, 0)
+            (price, u64::MAX)
         } else {
             self.live[at].3 = quantity.saturating_sub(1).max(1);
             (i64::MIN, self.live[at].3)

@@ -270,10 +270,16 @@ fn run_wire(args: &Args) -> Result<Report, CliError> {
     let text = |error: std::io::Error| CliError::Failed(format!("yardstick: {error}"));
     let cores = yardstick::cores();
     let node = start_node(args, &place.path)?;
-    // The node has the first core; the client, which spins, the last.
-    yardstick::pin(cores.last().copied());
+    // The client has the first core, the node the others.
+    yardstick::pin(cores.first().copied());
     let accounts = args.accounts.min(100_000);
-    let mut wire = Wire::open(node.address, accounts, args.seed).map_err(CliError::failed)?;
+    let mut wire = Wire::open(
+        node.address,
+        accounts,
+        args.seed,
+        args.durability == Durability::Process,
+    )
+    .map_err(CliError::failed)?;
     let (mut ours, mut raw) = (crate::bench::histogram(), crate::bench::histogram());
     let mut disk = match args.durability {
         Durability::Disk => {
@@ -295,7 +301,7 @@ fn run_wire(args: &Args) -> Result<Report, CliError> {
             }
             None => {
                 // The node has gone to sleep by now and leaves its core to the echo.
-                let echo_core = cores.first().copied();
+                let echo_core = cores.last().copied();
                 let bytes = journal::RECORD_BYTES;
                 let echo = yardstick::spinning_echo(bytes, rounds, echo_core).map_err(text)?;
                 raw.add(&echo).map_err(CliError::failed)?;
@@ -380,8 +386,8 @@ fn start_node(args: &Args, dir: &Path) -> Result<NodeProcess, CliError> {
         listen: ([127, 0, 0, 1], 0).into(),
         durability: args.durability,
         cores: match cores {
-            0..=2 => CoreChoice::List(vec![0]),
-            more => CoreChoice::List((0..more - 1).collect()),
+            0..=2 => CoreChoice::List(vec![cores.saturating_sub(1)]),
+            more => CoreChoice::List((1..more).collect()),
         },
         limits: Limits {
             accounts: 1 << 18,

@@ -127,15 +127,41 @@ fn submit(
     let frames = read_script(file)?;
     let options = Options {
         session,
+        // A new process asks for no old replies: there may be more than the node keeps.
+        replies_seen: if session.is_some() { ALL_SEEN } else { 0 },
         ..Options::default()
     };
     let mut client = connect(args, options)?;
     let mut taken = client.replies_seen();
+    if taken > 0 {
+        eprintln!(
+            "millrace: session {} has taken {taken} commands before: the first {taken} of this \
+             script are not sent again, and their replies not repeated",
+            client.session()
+        );
+    }
     let mut printer = Printer::default();
-    for frame in &frames {
+    let sent = send(&mut client, &frames, &mut taken, &mut printer);
+    // Whatever was taken is answered, also where the node took no more.
+    let drained = client.drain(|event| printer.print(event));
+    printer.flush()?;
+    sent?;
+    drained.map_err(CliError::failed)
+}
+
+/// More replies than any session has.
+const ALL_SEEN: u64 = 1 << 62;
+
+fn send(
+    client: &mut Client,
+    frames: &[CommandFrame],
+    taken: &mut u64,
+    printer: &mut Printer,
+) -> Result<(), CliError> {
+    for frame in frames {
         let is_query = frame.as_ref().kind().is_some_and(|kind| kind.is_query());
-        if !is_query && taken > 0 {
-            taken -= 1;
+        if !is_query && *taken > 0 {
+            *taken -= 1;
             continue;
         }
         client.submit(frame).map_err(CliError::failed)?;
@@ -144,9 +170,7 @@ fn submit(
         }
         printer.flush_if(false)?;
     }
-    let drained = client.drain(|event| printer.print(event));
-    printer.flush()?;
-    drained.map_err(CliError::failed)
+    Ok(())
 }
 
 fn query(args: &Args, what: &Query) -> Result<(), CliError> {

@@ -3,7 +3,7 @@
 use super::{CliError, settings};
 use crate::config::{Config, Durability};
 use crate::engine::{Engine, Outbox};
-use crate::pipeline::Inline;
+use crate::pipeline::{Inline, Refusal};
 use crate::protocol::frame::{CommandFrame, EventSlot};
 use crate::protocol::json::EventPrinter;
 use crate::protocol::script::{LINE_BYTES_MAX, ScriptParser};
@@ -56,7 +56,8 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
 
 /// A script continues a directory under the limits it was made with.
 fn adopt_limits(config: &mut Config) -> Result<(), CliError> {
-    if config.limits == crate::engine::Limits::default() && config.dir.is_dir() {
+    let has_history = config.dir.join("limits.toml").is_file();
+    if config.limits == crate::engine::Limits::default() && has_history {
         config.limits = limits_file::load(&config.dir).map_err(CliError::failed)?;
     }
     Ok(())
@@ -93,7 +94,7 @@ fn run_journaled(mut input: Script, config: &Config) -> Result<(), CliError> {
         let mut on_event = |event: &EventSlot| printer.print(event);
         pipeline
             .push(&frame, &mut on_event)
-            .map_err(CliError::failed)?;
+            .map_err(|refusal| refused(&refusal, config))?;
         if waits {
             // Whoever writes the script may be waiting for the answer.
             pipeline.pump(&mut on_event);
@@ -107,6 +108,17 @@ fn run_journaled(mut input: Script, config: &Config) -> Result<(), CliError> {
     result
 }
 
+/// A script that was not taken further, and what to do about it.
+fn refused(refusal: &Refusal, config: &Config) -> CliError {
+    match refusal {
+        Refusal::DiskFull => CliError::Failed(format!(
+            "the disk of {} is full; what came before is done: make room and run the rest again",
+            config.dir.display()
+        )),
+        other => CliError::failed(other),
+    }
+}
+
 /// Lines of a script.
 struct Script {
     input: BufReader<Box<dyn Read>>,
@@ -116,6 +128,12 @@ impl Script {
     fn open(file: Option<&Path>) -> Result<Script, CliError> {
         let input: Box<dyn Read> = match file.filter(|file| file.as_os_str() != "-") {
             None => Box::new(io::stdin()),
+            Some(path) if path.is_dir() => {
+                return Err(CliError::Usage(format!(
+                    "cannot read script {}: it is a directory",
+                    path.display()
+                )));
+            }
             Some(path) => Box::new(File::open(path).map_err(|error| {
                 CliError::Usage(format!("cannot read script {}: {error}", path.display()))
             })?),

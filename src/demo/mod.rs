@@ -97,7 +97,7 @@ pub fn demonstrate(
     let mut client = Client::connect(node.address, Options::default())?;
     let outcome = play::play(&mut client, &day, size.rate, audience)?;
     let before = digest(&mut client)?;
-    audience.says("kill -9 to the node, in the middle of its life");
+    audience.says("kill -9 to the node");
     node.kill();
     drop(client);
     let started = Instant::now();

@@ -4,7 +4,7 @@
 use super::Engine;
 use super::handlers::fills::hold_of;
 use super::state::State;
-use crate::protocol::command::{AccountFlags, Priority, Side};
+use crate::protocol::command::{Priority, Side};
 
 impl Engine {
     /// Every invariant over the whole state; the error says which one broke and where.
@@ -61,14 +61,7 @@ fn audit_queue_heads(state: &State) -> Result<(), String> {
             let cover = state
                 .ledger
                 .check_post(row.debtor, row.creditor, row.amount());
-            // A creditor that may not be credited beyond its debits can take more after it paid;
-            // its debtors see that at their next release.
-            let is_bounded = state
-                .ledger
-                .row(row.creditor)
-                .flags()
-                .has(AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS);
-            if cover.is_ok() && !is_bounded {
+            if cover.is_ok() {
                 return Err(format!(
                     "payment {}: waits at the head though covered",
                     row.id

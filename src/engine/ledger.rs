@@ -260,6 +260,12 @@ impl Ledger {
         Ok(())
     }
 
+    /// Whether the account's credits stop where its debits end.
+    pub(super) fn is_credit_bounded(&self, account: Handle) -> bool {
+        self.row(account)
+            .has(AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS)
+    }
+
     /// Moves `amount` from one account to another. Both checks have passed.
     #[inline]
     pub(super) fn post(&mut self, debit: Handle, credit: Handle, amount: Amount) {
@@ -267,15 +273,22 @@ impl Ledger {
         self.rows[credit as usize].credits_posted += amount.0;
     }
 
-    /// Whether the account may be one that fills credit: its sums are not too large for it.
+    /// Whether the account may be one that fills credit: nothing bounds its credits, for a fill
+    /// cannot be refused, and its sums are not too large for it.
     #[inline]
-    pub(super) fn may_trade(&self, account: Handle) -> bool {
+    pub(super) fn check_trading(&self, account: Handle) -> Result<(), Reason> {
         let row = self.row(account);
+        if row.has(AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS) {
+            return Err(Reason::ExceedsDebits);
+        }
         let credits = row.credits_posted.saturating_add(row.credits_pending);
-        row.flags & TRADING != 0 || row.debits().max(credits) <= TRADING_SUM_MAX
+        if row.flags & TRADING == 0 && row.debits().max(credits) > TRADING_SUM_MAX {
+            return Err(Reason::OverflowsCredits);
+        }
+        Ok(())
     }
 
-    /// Marks the account as one that fills may credit. [`Ledger::may_trade`] has said so.
+    /// Marks the account as one that fills may credit. [`Ledger::check_trading`] has passed.
     #[inline]
     pub(super) fn open_for_trading(&mut self, account: Handle) {
         self.rows[account as usize].flags |= TRADING;
@@ -368,6 +381,10 @@ impl Ledger {
             .and_then(|sum| sum.checked_add(row.held));
         if debits.is_none() {
             return Err(format!("account {}: debits overflow", row.id));
+        }
+        let credits = row.credits_posted.checked_add(row.credits_pending);
+        if self.is_credit_bounded(handle) && credits.is_none_or(|sum| sum > row.debits_posted) {
+            return Err(format!("account {}: credits exceed debits", row.id));
         }
         Ok(())
     }

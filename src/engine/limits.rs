@@ -33,11 +33,11 @@ impl Default for Limits {
             assets: 1_024,
             participants: 65_536,
             accounts: 1 << 20,
-            transfers: 1 << 24,
-            payments: 1 << 21,
+            transfers: 1 << 23,
+            payments: 1 << 20,
             instruments: 4_096,
             orders: 1 << 20,
-            client_order_ids: 1 << 22,
+            client_order_ids: 1 << 21,
             price_levels: 1 << 18,
         }
     }

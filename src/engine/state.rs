@@ -47,6 +47,13 @@ impl State {
         }
     }
 
+    /// Has every queue looked at before the command ends.
+    pub(super) fn look_again(&mut self) {
+        for account in self.payments.queue_accounts() {
+            self.risen.note(&self.payments, account);
+        }
+    }
+
     /// Notes that `account` has more to spend: what waits there is looked at before the command
     /// ends.
     #[inline]

@@ -66,7 +66,12 @@ impl Connection {
         match &mut self.catch_up {
             // What was passed already must be walked again; what was sent live is not sent twice.
             Some(catch_up) => {
-                catch_up.from = from.min(catch_up.from);
+                let wants_none = catch_up.from > catch_up.to;
+                catch_up.from = if wants_none {
+                    from
+                } else {
+                    from.min(catch_up.from)
+                };
                 catch_up.to = to.max(catch_up.to);
                 catch_up.published = published;
                 catch_up.live_from = catch_up.live_from.max(catch_up.position);
@@ -88,14 +93,23 @@ impl Connection {
 
     /// Everything from `position` on is wanted: the buffer was full, or a watcher asked for it.
     pub fn lag_from(&mut self, position: u64) {
-        self.catch_up = Some(CatchUp {
-            position,
-            from: 1,
-            to: 0,
-            live_from: position,
-            published: 0,
-            found: true,
-        });
+        match &mut self.catch_up {
+            // Replies that were asked for are still owed.
+            Some(catch_up) => {
+                catch_up.live_from = catch_up.live_from.min(position);
+                catch_up.position = catch_up.position.min(position);
+            }
+            None => {
+                self.catch_up = Some(CatchUp {
+                    position,
+                    from: 1,
+                    to: 0,
+                    live_from: position,
+                    published: 0,
+                    found: true,
+                });
+            }
+        }
     }
 
     /// Moves on through the window, as far as the buffer takes it. `answered` counts the commands

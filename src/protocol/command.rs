@@ -684,8 +684,8 @@ wire_struct! {
         order_id: OrderId = 0,
         /// New limit price in ticks; `i64::MIN` leaves it.
         price: Price = i64::MIN,
-        /// New total quantity in lots, what is filled included; 0 leaves it.
-        quantity: Quantity = 0,
+        /// New total quantity in lots, what is filled included; 2^64-1 leaves it.
+        quantity: Quantity = u64::MAX,
         /// Its id from now on, 0 leaves it.
         new_client_order_id: ClientOrderId = 0,
     }

@@ -32,7 +32,7 @@ impl ScriptParser {
         if line.trim().is_empty() {
             return Ok(None);
         }
-        let value: Value = serde_json::from_str(line).map_err(|error| bad_json(&error))?;
+        let Strict(value) = serde_json::from_str(line).map_err(|error| bad_json(&error))?;
         let Value::Object(mut object) = value else {
             return Err("a line is a JSON object such as {\"cmd\":\"tick\",\"at\":1}".into());
         };
@@ -64,6 +64,80 @@ fn bad_json(error: &serde_json::Error) -> String {
     format!("not JSON: {what} at column {}", error.column())
 }
 
+/// A JSON value in which no object names a field twice: which of two amounts was meant?
+struct Strict(Value);
+
+impl<'de> serde::Deserialize<'de> for Strict {
+    fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Strict, D::Error> {
+        input.deserialize_any(StrictVisitor).map(Strict)
+    }
+}
+
+struct StrictVisitor;
+
+impl<'de> serde::de::Visitor<'de> for StrictVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(Strict(value)) = list.next_element()? {
+            values.push(value);
+        }
+        Ok(Value::Array(values))
+    }
+
+    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some(name) = map.next_key::<String>()? {
+            let Strict(value) = map.next_value()?;
+            if object.contains_key(&name) {
+                let name = shortened(&name);
+                return Err(serde::de::Error::custom(format!(
+                    "field \"{name}\" stands twice"
+                )));
+            }
+            object.insert(name, value);
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+/// What was written, short enough for one line.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(40) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_string(),
+    }
+}
+
 fn take_kind(object: &mut Map<String, Value>) -> Result<CommandKind, String> {
     let name = match object.remove("cmd") {
         Some(Value::String(name)) => name,
@@ -74,7 +148,7 @@ fn take_kind(object: &mut Map<String, Value>) -> Result<CommandKind, String> {
         .iter()
         .copied()
         .find(|kind| kind.name() == name)
-        .ok_or_else(|| format!("unknown command \"{name}\""))
+        .ok_or_else(|| format!("unknown command \"{}\"", shortened(&name)))
 }
 
 fn frame_of(kind: CommandKind, mut object: Map<String, Value>) -> Result<CommandFrame, String> {
@@ -171,7 +245,7 @@ fn write_fields(
         out[at..at + field.size].copy_from_slice(&value.to_le_bytes()[..field.size]);
     }
     match object.keys().next() {
-        Some(unknown) => Err(format!("{name}: unknown field \"{unknown}\"")),
+        Some(unknown) => Err(format!("{name}: unknown field \"{}\"", shortened(unknown))),
         None => Ok(()),
     }
 }
@@ -360,6 +434,10 @@ mod tests {
             ),
             ("{\"at\":1}", "field \"cmd\" is missing"),
             (r#"{"cmd":"fly"}"#, "unknown command \"fly\""),
+            (
+                r#"{"cmd":"tick","at":1,"at":2}"#,
+                "not JSON: field \"at\" stands twice at column 28",
+            ),
             (r#"{"cmd":"tick","x":1}"#, "tick: unknown field \"x\""),
             (
                 r#"{"cmd":"cancel_payment"}"#,

@@ -28,6 +28,11 @@ pub enum LimitsError {
         /// What is wrong.
         why: String,
     },
+    /// It is not there, although the journal holds commands.
+    Missing {
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// The journal was made with others.
     Differ {
         /// The file.
@@ -48,6 +53,12 @@ impl std::fmt::Display for LimitsError {
                 "{} is damaged: {why}; restore it from a copy of the directory",
                 path.display()
             ),
+            LimitsError::Missing { path } => write!(
+                f,
+                "{} is missing, and without it this journal cannot be replayed: restore it from a \
+                 copy of the directory",
+                path.display()
+            ),
             LimitsError::Differ {
                 path,
                 first: (name, has, wanted),
@@ -65,14 +76,18 @@ impl std::error::Error for LimitsError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             LimitsError::Io { source, .. } => Some(source),
-            LimitsError::Parse { .. } | LimitsError::Differ { .. } => None,
+            LimitsError::Parse { .. }
+            | LimitsError::Missing { .. }
+            | LimitsError::Differ { .. } => None,
         }
     }
 }
 
-/// The limits of the journal in `dir`; the defaults where none are written.
+/// The limits of the journal in `dir`.
 pub fn load(dir: &Path) -> Result<Limits, LimitsError> {
-    Ok(read(dir)?.unwrap_or_default())
+    read(dir)?.ok_or_else(|| LimitsError::Missing {
+        path: dir.join(NAME),
+    })
 }
 
 /// Checks that the journal in `dir` was made with `limits`, or, for one that has no command yet,
@@ -83,6 +98,9 @@ pub fn agree(dir: &Path, limits: &Limits, is_empty: bool) -> Result<(), LimitsEr
         Some(written) if !is_empty => Err(LimitsError::Differ {
             path: dir.join(NAME),
             first: first_difference(&written, limits),
+        }),
+        None if !is_empty => Err(LimitsError::Missing {
+            path: dir.join(NAME),
         }),
         _ => write(dir, limits).map_err(|source| LimitsError::Io {
             path: dir.join(NAME),
@@ -98,22 +116,39 @@ fn read(dir: &Path) -> Result<Option<Limits>, LimitsError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(LimitsError::Io { path, source }),
     };
-    match toml::from_str(&text) {
+    match parse(&text) {
         Ok(limits) => Ok(Some(limits)),
-        Err(error) => Err(LimitsError::Parse {
-            path,
-            why: error.message().replace('\n', " "),
-        }),
+        Err(why) => Err(LimitsError::Parse { path, why }),
     }
+}
+
+/// The limits in `text`, if its checksum is theirs.
+fn parse(text: &str) -> Result<Limits, String> {
+    let message = |error: toml::de::Error| error.message().replace('\n', " ");
+    let mut table: toml::Table = toml::from_str(text).map_err(message)?;
+    let checksum = table.remove("checksum");
+    let limits: Limits = table.try_into().map_err(message)?;
+    let own = checksum_of(&limits).map_err(|error| error.to_string())?;
+    match checksum.as_ref().and_then(toml::Value::as_str) {
+        Some(written) if written == own => Ok(limits),
+        _ => Err("its checksum is not that of its limits".into()),
+    }
+}
+
+fn checksum_of(limits: &Limits) -> Result<String, toml::ser::Error> {
+    let text = toml::to_string(limits)?;
+    Ok(blake3::hash(text.as_bytes()).to_hex().to_string())
 }
 
 fn write(dir: &Path, limits: &Limits) -> io::Result<()> {
     let text = toml::to_string(limits).map_err(io::Error::other)?;
+    let checksum = checksum_of(limits).map_err(io::Error::other)?;
     let draft = dir.join("limits.draft");
     let mut file = File::create(&draft)?;
     file.write_all(
         format!(
-            "# What this journal was made with: part of its history, not to be edited.\n{text}"
+            "# What this journal was made with: part of its history, not to be edited.\n\
+             {text}checksum = \"{checksum}\"\n"
         )
         .as_bytes(),
     )?;
@@ -154,5 +189,19 @@ mod tests {
         assert!(error.contains("limits.accounts = 256"), "{error}");
         agree(dir.path(), &larger, true).unwrap();
         assert_eq!(load(dir.path()).unwrap(), larger);
+    }
+
+    #[test]
+    fn an_edited_or_missing_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let small = Limits::small();
+        let missing = agree(dir.path(), &small, false).unwrap_err().to_string();
+        assert!(missing.contains("is missing"), "{missing}");
+        agree(dir.path(), &small, true).unwrap();
+        let path = dir.path().join(NAME);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace("accounts = 256", "accounts = 2")).unwrap();
+        let edited = load(dir.path()).unwrap_err().to_string();
+        assert!(edited.contains("checksum"), "{edited}");
     }
 }

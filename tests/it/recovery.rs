@@ -25,6 +25,14 @@ struct Served {
     line: String,
 }
 
+impl Drop for Served {
+    /// Nothing is left behind by a test that fails.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// Starts `millrace serve` under the configuration in `file` and waits for its line.
 fn serve(file: &Path) -> Served {
     let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_millrace"))

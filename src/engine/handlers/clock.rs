@@ -19,6 +19,8 @@ pub(in crate::engine) fn set_phase(state: &mut State, asked: &SetPhase, out: &mu
         orders::expire_day_orders(state, out);
     }
     state.day.move_to(asked.phase, work);
+    // What only the phase kept waiting may go now.
+    state.look_again();
     if work.starts_day {
         state.matching.roll_day();
     }

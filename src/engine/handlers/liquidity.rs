@@ -65,10 +65,7 @@ pub(in crate::engine) fn set_liquidity_saving(
         Switch::On => {
             state.saving.set_bypass(true);
             // What only its turn kept waiting may go now.
-            let waiting: Vec<_> = state.payments.queue_accounts().collect();
-            for account in waiting {
-                state.liquidity_rose(account);
-            }
+            state.look_again();
         }
     }
 }

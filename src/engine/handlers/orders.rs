@@ -18,7 +18,9 @@ use crate::protocol::event::{
 };
 use crate::protocol::frame::CommandRef;
 use crate::protocol::reason::{CancelReason, Reason};
-use crate::protocol::units::{Amount, ClientOrderId, InstrumentId, ParticipantId, Price, Quantity};
+use crate::protocol::units::{
+    Amount, ClientOrderId, InstrumentId, OrderId, ParticipantId, Price, Quantity,
+};
 use crate::protocol::wire::Zero;
 
 /// A new order that has passed its checks.
@@ -233,9 +235,7 @@ fn check_cover(
         Side::Sell => base,
     };
     for account in [order.base_account, order.quote_account] {
-        if !state.ledger.may_trade(account) {
-            return Err(Reason::OverflowsCredits);
-        }
+        state.ledger.check_trading(account)?;
     }
     state.ledger.check_cover(cover_account(order), hold)?;
     Ok(hold)
@@ -326,6 +326,9 @@ fn execute(
                 seller.quote_account,
             ] {
                 risen.note(payments, account);
+            }
+            if let Some(house) = instrument.fee_account() {
+                risen.note(payments, house);
             }
             let (maker_fee, taker_fee) = match taker.side {
                 Side::Buy => (fees.seller, fees.buyer),
@@ -497,11 +500,11 @@ fn find_own(
 ) -> Result<Slot, Reason> {
     let participant = state.participants.find(participant.0);
     let participant = participant.ok_or(Reason::ParticipantNotFound)?;
-    let lookup = if client_order_id.0 != 0 {
-        state.matching.find(participant, client_order_id)
-    } else {
-        let id = crate::protocol::units::OrderId(order_id);
-        state.matching.find_by_id(id)
+    let lookup = match (client_order_id.0, order_id) {
+        (0, order_id) => state.matching.find_by_id(OrderId(order_id)),
+        (_, 0) => state.matching.find(participant, client_order_id),
+        // Either id, not both: they could mean two orders.
+        _ => return Err(Reason::OrderFieldsContradict),
     };
     match lookup {
         Lookup::Live(slot) if state.matching.order(slot).participant != participant => {
@@ -602,7 +605,7 @@ fn check_change(state: &State, asked: &ReplaceOrder) -> Result<Change, Reason> {
         return Err(Reason::OutsidePriceBand);
     }
     let total = match asked.quantity {
-        Quantity(0) => old.quantity,
+        Quantity(u64::MAX) => old.quantity,
         quantity => quantity,
     };
     if total.0 <= old.filled().0 || total.0 > instrument.max_quantity {

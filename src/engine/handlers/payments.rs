@@ -96,6 +96,10 @@ fn check(state: &State, asked: &SubmitPayment) -> Result<(Handle, Handle), Reaso
         return Err(Reason::AmountOutOfRange);
     }
     let sides = find_sides(state, asked.debtor_account, asked.creditor_account)?;
+    if state.ledger.is_credit_bounded(sides.1) {
+        // What may wait must be payable whenever its debtor has the money.
+        return Err(Reason::ExceedsDebits);
+    }
     if !state.day.admits_payment(asked.priority) {
         return Err(Reason::PhaseForbids);
     }

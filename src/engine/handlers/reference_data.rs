@@ -162,11 +162,8 @@ fn list_instrument(state: &mut State, asked: &CreateInstrument) -> Result<(), Re
     if !state.instruments.has_room() {
         return Err(Reason::CapacityExhausted);
     }
-    if row
-        .fee_account()
-        .is_some_and(|account| !state.ledger.may_trade(account))
-    {
-        return Err(Reason::OverflowsCredits);
+    if let Some(account) = row.fee_account() {
+        state.ledger.check_trading(account)?;
     }
     // From here it succeeds.
     if let Some(account) = row.fee_account() {
