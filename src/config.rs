@@ -291,6 +291,17 @@ impl Config {
         if self.sessions == 0 {
             return value("sessions must be at least 1".into());
         }
+        if let Err(why) = self.limits.check() {
+            return value(why);
+        }
+        let (needed, there) = (self.limits.bytes_max(), memory_bytes());
+        if needed > there {
+            return value(format!(
+                "the limits need up to {} MB of memory, this machine has {} MB; lower limits.transfers or others",
+                needed >> 20,
+                there >> 20
+            ));
+        }
         if self.journal.segment_bytes < 4 * FRAME_BYTES_MAX as u64 {
             return value(format!(
                 "journal.segment_bytes = {} must be at least {}",
@@ -314,6 +325,17 @@ impl Config {
     pub fn example() -> &'static str {
         include_str!("config.example.toml")
     }
+}
+
+/// Memory of this machine, bytes; more than any limits need where the system does not say.
+fn memory_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .and_then(|rest| rest.split_whitespace().next())
+        .and_then(|number| number.parse::<u64>().ok());
+    kib.map_or(u64::MAX, |kib| kib << 10)
 }
 
 #[derive(Serialize, Deserialize)]

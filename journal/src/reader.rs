@@ -160,6 +160,11 @@ impl Reader {
         })
     }
 
+    /// Random bytes that every segment of this journal carries: no other journal has them.
+    pub fn journal_id(&self) -> [u8; 16] {
+        self.segment.label.journal_id
+    }
+
     /// The sequence that the next record has or will have.
     pub fn next_sequence(&self) -> u64 {
         self.place.sequence

@@ -41,6 +41,9 @@ impl NodeArgs {
         if let Some(cores) = &self.cores {
             config.cores = cores.clone();
         }
+        config
+            .check()
+            .map_err(|error| CliError::Usage(error.to_string()))?;
         Ok(config)
     }
 }

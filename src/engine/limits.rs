@@ -44,6 +44,49 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Entries of one table at most: handles and their indexes are 32 bits.
+    pub const ENTRIES_MAX: u32 = 1 << 30;
+
+    /// The tables by name, with the bytes that one entry takes at most, its index included.
+    fn tables(&self) -> [(&'static str, u32, u64); 9] {
+        [
+            ("assets", self.assets, 64),
+            ("participants", self.participants, 72),
+            ("accounts", self.accounts, 172),
+            ("transfers", self.transfers, 128),
+            ("payments", self.payments, 112),
+            ("instruments", self.instruments, 160),
+            ("orders", self.orders, 96),
+            ("client_order_ids", self.client_order_ids, 64),
+            ("price_levels", self.price_levels, 640),
+        ]
+    }
+
+    /// Memory that all tables take at most, bytes.
+    pub fn bytes_max(&self) -> u64 {
+        let bytes = self
+            .tables()
+            .map(|(_, entries, each)| u64::from(entries) * each);
+        bytes.iter().sum()
+    }
+
+    /// Checks that every table has entries, and none more than [`Limits::ENTRIES_MAX`]; the error
+    /// names the one that is wrong.
+    pub fn check(&self) -> Result<(), String> {
+        let range = 1..=Limits::ENTRIES_MAX;
+        match self
+            .tables()
+            .iter()
+            .find(|(_, entries, _)| !range.contains(entries))
+        {
+            Some((name, entries, _)) => Err(format!(
+                "limits.{name} = {entries} must be 1 to {}",
+                Limits::ENTRIES_MAX
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// Small tables for tests and doc examples.
     pub fn small() -> Limits {
         Limits {

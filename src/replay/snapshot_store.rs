@@ -32,12 +32,14 @@ struct Header {
     payload_bytes: u64,
     payload_hash: [u8; 32],
     digest: [u8; 32],
+    /// The journal it was made from: no other's snapshot is believed.
+    journal_id: [u8; 16],
     /// BLAKE3 of the bytes before it.
     header_hash: [u8; 32],
 }
 
 const HEADER_BYTES: usize = size_of::<Header>();
-const _: () = assert!(HEADER_BYTES == 128);
+const _: () = assert!(HEADER_BYTES == 144);
 
 impl Header {
     fn own_hash(&self) -> [u8; 32] {
@@ -110,7 +112,7 @@ pub fn write(dir: &Path, engine: &Engine, sessions: &SessionTable) -> Result<Wri
     let path = path_of(dir, sequence);
     // One name per process: two writers never share a half-written file.
     let draft = dir.join(format!("snapshot-{}.draft", std::process::id()));
-    let written = write_draft(&draft, engine, sessions).and_then(|(bytes, digest)| {
+    let written = write_draft(dir, &draft, engine, sessions).and_then(|(bytes, digest)| {
         fs::rename(&draft, &path)?;
         File::open(dir)?.sync_all()?;
         Ok(Written {
@@ -126,7 +128,14 @@ pub fn write(dir: &Path, engine: &Engine, sessions: &SessionTable) -> Result<Wri
     })
 }
 
+/// The id of the journal in `dir`.
+fn journal_id(dir: &Path) -> io::Result<[u8; 16]> {
+    let reader = millrace_journal::Reader::open(dir).map_err(io::Error::other)?;
+    Ok(reader.journal_id())
+}
+
 fn write_draft(
+    dir: &Path,
     draft: &Path,
     engine: &Engine,
     sessions: &SessionTable,
@@ -138,6 +147,7 @@ fn write_draft(
         header_bytes: HEADER_BYTES as u32,
         sequence: engine.sequence(),
         digest: engine.digest(),
+        journal_id: journal_id(dir)?,
         ..Zeroable::zeroed()
     };
     let mut file = File::create(draft)?;
@@ -235,6 +245,10 @@ pub fn load_newest(
 pub fn load(path: &Path, limits: &Limits, session_capacity: u32) -> io::Result<Loaded> {
     let mut file = File::open(path)?;
     let header = read_header(&mut file)?;
+    let dir = path.parent().unwrap_or(Path::new("."));
+    if header.journal_id != journal_id(dir)? {
+        return Err(damaged("it belongs to another journal"));
+    }
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(&mut (&file).take(header.payload_bytes))?;
     if *hasher.finalize().as_bytes() != header.payload_hash {

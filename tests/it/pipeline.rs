@@ -202,10 +202,9 @@ fn a_record_that_is_no_command_stops_a_replay_and_is_named() {
     writer.append(newer.bytes()).unwrap();
     writer.commit().unwrap();
     writer.close().unwrap();
-    let error = Inline::open(&small(&dir))
-        .err()
-        .expect("refused")
-        .to_string();
+    let config = small(&dir);
+    millrace::replay::limits_file::agree(&path, &config.limits, true).unwrap();
+    let error = Inline::open(&config).err().expect("refused").to_string();
     assert!(
         error.contains("record 2 is no command to replay"),
         "{error}"
