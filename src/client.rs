@@ -132,6 +132,15 @@ impl std::fmt::Display for ClientError {
                 ..
             } => write!(f, "the node closed the session: {error}"),
             ClientError::Refused {
+                error: SessionError::DiskFull,
+                client_sequence,
+                ..
+            } => write!(
+                f,
+                "the node refused command {client_sequence}: its disk is full; make room there \
+                 and send the rest again"
+            ),
+            ClientError::Refused {
                 error,
                 client_sequence,
                 ..
