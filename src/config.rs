@@ -58,6 +58,8 @@ pub struct Config {
     /// Cores the node may use.
     #[serde(serialize_with = "write_cores", deserialize_with = "read_cores")]
     pub cores: CoreChoice,
+    /// Threads the stages are spread over, 1 to 3; 0 chooses by durability and cores.
+    pub threads: u8,
     /// How threads rest.
     pub idle: IdleMode,
     /// How long a thread spins after its last work before it sleeps, microseconds.
@@ -120,6 +122,7 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 7411)),
             durability: Durability::default(),
             cores: CoreChoice::default(),
+            threads: 0,
             idle: IdleMode::default(),
             idle_spin_us: 200,
             sessions: 65_536,
@@ -288,6 +291,9 @@ impl Config {
                 1 << 26
             ));
         }
+        if self.threads > 3 {
+            return value(format!("threads = {} must be 0 to 3", self.threads));
+        }
         if self.sessions == 0 {
             return value("sessions must be at least 1".into());
         }
@@ -394,7 +400,7 @@ mod tests {
     fn a_mistake_is_one_line_that_says_where() {
         assert_eq!(
             read("dir = \"x\"\nlissten = \"127.0.0.1:1\"").unwrap_err(),
-            "configuration /millrace.toml line 2: unknown field `lissten`, expected one of `dir`, `listen`, `durability`, `cores`, `idle`, `idle_spin_us`, `sessions`, `rings`, `journal`, `gateway`, `limits`"
+            "configuration /millrace.toml line 2: unknown field `lissten`, expected one of `dir`, `listen`, `durability`, `cores`, `threads`, `idle`, `idle_spin_us`, `sessions`, `rings`, `journal`, `gateway`, `limits`"
         );
         assert!(
             read("[rings]\ningress_slots = 1000")

@@ -8,10 +8,13 @@
 //! **Invariant**: whatever can fail before the first command is a [`StartError`] of one line;
 //! whatever fails later in the journal ends the process.
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Durability};
 use crate::engine::{Engine, Take};
 use crate::gateway::Gateway;
-use crate::pipeline::threads::{CoreError, Idle, Layout, Signal, ThreadPlan, pin};
+use crate::pipeline::threads::{
+    CoreChoice, CoreError, Idle, IdleMode, Layout, Signal, ThreadPlan, allowed_cores,
+    nearest_to_disk, pin,
+};
 use crate::pipeline::{Executor, Ingress, Journaler, Pipeline, Responder, Signals};
 use crate::replay::recovery::{self, Listener, RecoverError, Recovery};
 use crate::telemetry::{GatewayCounters, Progress, clock};
@@ -81,7 +84,7 @@ impl std::error::Error for StartError {
 /// A running node.
 pub struct Node {
     address: SocketAddr,
-    durability: crate::config::Durability,
+    durability: Durability,
     plan: ThreadPlan,
     recovery: Recovery,
     progress: Arc<Progress>,
@@ -120,8 +123,10 @@ impl Node {
         listener: &mut impl Listener,
     ) -> Result<Node, StartError> {
         config.check().map_err(StartError::Config)?;
-        let syncs = config.durability == crate::config::Durability::Disk;
-        let plan = ThreadPlan::choose(&config.cores, syncs).map_err(StartError::Cores)?;
+        let syncs = config.durability == Durability::Disk;
+        let layout = Layout::of_threads(config.threads);
+        let mut plan =
+            ThreadPlan::choose(&config.cores, syncs, layout).map_err(StartError::Cores)?;
         let address = config.listen;
         let socket =
             TcpListener::bind(address).map_err(|source| StartError::Listen { address, source })?;
@@ -129,6 +134,13 @@ impl Node {
             recovery::recover(config, listener).map_err(StartError::Recover)?;
         // No command pays for the first touch of a page.
         parts.engine.take_memory(Take::Now);
+        if syncs && config.cores == CoreChoice::Auto {
+            // Only an improvement: a disk that cannot be probed will say so to the journal.
+            let nearest = nearest_to_disk(&config.dir, &allowed_cores());
+            if let Ok(Some(core)) = nearest {
+                plan.journal_on(core);
+            }
+        }
         let stop = Arc::new(Stop::default());
         let signals = signals_of(plan.layout(), &stop);
         let pipeline = Pipeline::assemble(parts, &config.ring_sizes(), &signals);
@@ -250,7 +262,13 @@ impl Node {
             }
         }
         if let Some((journaler, core)) = own_journaler {
-            let (stop, idle) = (self.stop.clone(), idle());
+            // A sync takes far longer than to be woken, and who spins beside a client on the same
+            // core keeps it from sending the next command.
+            let idle = match (config.idle, config.durability) {
+                (IdleMode::Sleep, Durability::Disk) => Idle::new(config.idle, Duration::ZERO),
+                _ => idle(),
+            };
+            let stop = self.stop.clone();
             self.spawn_one("journaler", core, move || {
                 run_journaler(journaler, idle, &stop);
                 None

@@ -44,6 +44,40 @@ fn a_client_gets_its_events_and_a_stopped_node_comes_back() {
     }
 }
 
+#[test]
+fn every_layout_of_threads_gives_the_same_events() {
+    let mut outputs = Vec::new();
+    for threads in 1..=3 {
+        for durability in [Durability::Process, Durability::Disk] {
+            let dir = tempfile::tempdir().unwrap();
+            let config = Config {
+                threads,
+                durability,
+                // Every wait goes to sleep and every publication has someone to wake.
+                idle_spin_us: 0,
+                ..with_many_transfers(&dir)
+            };
+            let (node, mut client) = node_with_accounts(&config);
+            for id in 1..=2_000 {
+                client.submit(&transfer(id, 1)).unwrap();
+            }
+            client.submit(&batch(10_000, 8_000)).unwrap();
+            let mut outcomes = Vec::new();
+            client
+                .drain(|event| outcomes.push((event.header.client_sequence, status(event))))
+                .unwrap();
+            // One at a time: whoever sleeps is woken, every time.
+            for id in 1..=50 {
+                client.call(&transfer(100_000 + id, 1)).unwrap();
+            }
+            let digest = node.stop().engine.digest();
+            assert_eq!(outcomes.len(), 10_000);
+            outputs.push((outcomes, digest));
+        }
+    }
+    assert!(outputs.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
