@@ -36,6 +36,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 /// How a client behaves.
@@ -725,6 +726,13 @@ impl Client {
             self.say_watch(from).map_err(ClientError::Io)?;
         }
         self.take_frames()
+    }
+}
+
+/// The socket, for callers that wait for several clients at once. A reconnect makes another one.
+impl AsFd for Client {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
     }
 }
 

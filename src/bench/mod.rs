@@ -3,7 +3,9 @@
 
 pub mod engine;
 pub mod journal;
+pub mod ledger;
 pub mod pipeline;
+pub mod published;
 pub mod wire;
 pub mod workload;
 pub mod yardstick;

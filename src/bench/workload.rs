@@ -116,6 +116,26 @@ impl Transfers {
         }
     }
 
+    /// One transfer, or one command of `batch` transfers.
+    pub fn next_batch(&mut self, batch: usize) -> CommandFrame {
+        if batch == 1 {
+            return CommandFrame::new(CommandKind::Transfer, &self.one());
+        }
+        let items: Vec<Transfer> = (0..batch).map(|_| self.one()).collect();
+        let head = crate::protocol::command::Transfers {
+            count: batch as u32,
+            _reserved: [Z; 12],
+        };
+        CommandFrame::with_items(CommandKind::Transfers, &head, &items)
+    }
+
+    #[inline]
+    fn one(&mut self) -> Transfer {
+        let (debit, credit) = self.pair();
+        let amount = self.rng.random_range(1..=10_000);
+        transfer(self.id(), debit, credit, amount)
+    }
+
     fn pair(&mut self) -> (u64, u64) {
         let debit = self.rng.random_range(1..=self.accounts);
         let credit = self.rng.random_range(1..self.accounts);
@@ -136,9 +156,7 @@ impl Workload for Transfers {
     }
 
     fn next(&mut self, slot: &mut CommandSlot) {
-        let (debit, credit) = self.pair();
-        let amount = self.rng.random_range(1..=10_000);
-        let body = transfer(self.id(), debit, credit, amount);
+        let body = self.one();
         fill(slot, CommandKind::Transfer, &body);
     }
 }

@@ -124,6 +124,15 @@ impl RawAppend {
         self.offset += self.bytes.len() as u64;
         Ok(started.elapsed().as_nanos() as u64)
     }
+
+    /// Appends and syncs `times` times.
+    pub fn append_times(&mut self, times: u64) -> io::Result<Histogram<u64>> {
+        let mut latency = histogram();
+        for _ in 0..times {
+            latency.saturating_record(self.append()?);
+        }
+        Ok(latency)
+    }
 }
 
 /// The cores that this process may use. Ask before pinning: afterwards the answer is one core, in

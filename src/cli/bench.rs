@@ -1,5 +1,7 @@
 //! `millrace bench`: what this machine does with this release.
 
+mod ledger;
+
 use super::CliError;
 use crate::bench::wire::{Stages, Wire};
 use crate::bench::workload::{Orders, Payments, Transfers, Workload};
@@ -8,6 +10,7 @@ use crate::config::{Config, Durability};
 use crate::engine::Limits;
 use crate::pipeline::threads::CoreChoice;
 use crate::process::NodeProcess;
+use crate::protocol::command::ITEMS_MAX;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -19,7 +22,9 @@ use std::path::{Path, PathBuf};
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   millrace bench engine --workload orders --rate 1000000
-  millrace bench wire --durability disk --rate 20000")]
+  millrace bench wire --durability disk --rate 20000
+  millrace bench wire --workload ledger
+  millrace bench wire --workload ledger --batch 1000 --window 1")]
 pub(crate) struct Args {
     /// What to measure
     what: What,
@@ -29,7 +34,7 @@ pub(crate) struct Args {
     /// Commands per second for latency, from planned start (open loop); 0 for throughput only
     #[arg(long, default_value_t = 0)]
     rate: u64,
-    /// Commands to execute
+    /// Commands to execute; transfers of a row of batches (ledger)
     #[arg(long, default_value_t = 4_000_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     commands: u64,
     /// Accounts (transfers, payments)
@@ -41,7 +46,8 @@ pub(crate) struct Args {
     /// Policy of the node (wire)
     #[arg(long, default_value_t = Durability::Disk)]
     durability: Durability,
-    /// Round trips with one command in flight (wire), durable appends (journal)
+    /// Round trips with one command in flight (wire; a session of the ledger makes several times as
+    /// many), durable appends (journal)
     #[arg(long, default_value_t = 5_000)]
     rounds: usize,
     /// Where journals are written; a temporary directory when left out
@@ -50,6 +56,21 @@ pub(crate) struct Args {
     /// Seed of the workload
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Transfers of a command, one row of this shape instead of the table (wire, ledger)
+    #[arg(long, value_parser = batch)]
+    batch: Option<usize>,
+    /// Sessions, one row instead of the table (wire, ledger)
+    #[arg(long, value_parser = sessions)]
+    sessions: Option<usize>,
+    /// Commands of a session in flight, in every row (wire, ledger)
+    #[arg(long, value_parser = window)]
+    window: Option<usize>,
+    /// Cores of the node (wire, ledger); left out, the one where the disk answers soonest
+    #[arg(long, value_name = "LIST")]
+    cores: Option<CoreChoice>,
+    /// Threads of the node (wire, ledger); 0 chooses by durability and cores
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=3))]
+    threads: u8,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -75,21 +96,50 @@ enum Kind {
     Payments,
     /// Order flow like exchange-core's, with holds, DvP and fees
     Orders,
+    /// Transfers in batches of 8,190, 1,000 and 100, one at a time, and of 32 clients (wire)
+    Ledger,
+}
+
+fn batch(text: &str) -> Result<usize, String> {
+    number(text, ITEMS_MAX)
+}
+
+fn sessions(text: &str) -> Result<usize, String> {
+    number(text, 1_000)
+}
+
+fn window(text: &str) -> Result<usize, String> {
+    number(text, 65_536)
+}
+
+fn number(text: &str, most: usize) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if (1..=most).contains(&number) => Ok(number),
+        _ => Err(format!("\"{text}\" is not a number from 1 to {most}")),
+    }
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), CliError> {
+    if args.workload == Kind::Ledger && args.what != What::Wire {
+        let why =
+            "--workload ledger is measured over the wire: millrace bench wire --workload ledger";
+        return Err(CliError::Usage(why.into()));
+    }
     // Before any thread is pinned: a pinned thread sees one core.
     let machine = machine();
+    if !args.json {
+        println!("{machine}");
+    }
     let (lines, value) = match args.what {
         What::Engine => run_engine(args)?,
         What::Journal => run_journal(args)?,
         What::Pipeline => run_pipeline(args)?,
+        What::Wire if args.workload == Kind::Ledger => ledger::run(args)?,
         What::Wire => run_wire(args)?,
     };
     if args.json {
         println!("{:#}", json!({ "machine": machine, "result": value }));
     } else {
-        println!("{machine}");
         for line in lines {
             println!("{line}");
         }
@@ -104,7 +154,7 @@ const ROUNDS_IN_TURN: usize = 10;
 
 fn workload(args: &Args) -> Box<dyn Workload> {
     match args.workload {
-        Kind::Transfers => Box::new(Transfers::new(args.accounts, args.seed)),
+        Kind::Transfers | Kind::Ledger => Box::new(Transfers::new(args.accounts, args.seed)),
         Kind::Payments => Box::new(Payments::new(args.accounts, args.seed)),
         Kind::Orders => Box::new(Orders::new(args.resting, 1_000, args.seed)),
     }
@@ -399,8 +449,12 @@ fn start_node(args: &Args, dir: &Path) -> Result<NodeProcess, CliError> {
         },
         ..Config::default()
     };
+    start(&config, dir)
+}
+
+fn start(config: &Config, dir: &Path) -> Result<NodeProcess, CliError> {
     let path = dir.join("wire.toml");
-    let text = toml::to_string(&config).map_err(CliError::failed)?;
+    let text = toml::to_string(config).map_err(CliError::failed)?;
     std::fs::write(&path, text)
         .map_err(|error| CliError::Failed(format!("cannot write {}: {error}", path.display())))?;
     let binary = std::env::current_exe()
