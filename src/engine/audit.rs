@@ -2,25 +2,93 @@
 //! after every command in tests, before a snapshot is written, and in `millrace verify`.
 
 use super::Engine;
+use super::deadlines::{DeadlineSlot, Due};
 use super::handlers::fills::hold_of;
 use super::state::State;
-use crate::protocol::command::{Priority, Side};
+use crate::protocol::command::{Priority, Side, TransferFlags};
+use crate::protocol::event::{AuthorisationState, TransferState};
 
 impl Engine {
     /// Every invariant over the whole state; the error says which one broke and where.
     ///
     /// - per asset, debits equal credits, posted and pending;
+    /// - what accounts have pending is exactly what pending transfers and authorisations reserve;
     /// - what accounts hold is exactly what live orders hold;
     /// - queues, books and indexes agree with their rows;
     /// - no covered payment stands at the head of a queue (nothing waits without a reason).
     pub fn audit(&self) -> Result<(), String> {
         let state = &self.state;
         state.ledger.audit(state.assets.rows().len())?;
-        state.transfers.audit()?;
+        state.transfers.audit("transfer")?;
+        state.authorisations.audit("authorisation")?;
+        state.authorisation_steps.audit("authorisation step")?;
+        state.deadlines.audit()?;
+        audit_pending(state)?;
         state.payments.audit()?;
         state.matching.audit()?;
         audit_holds(state)?;
         audit_queue_heads(state)
+    }
+}
+
+/// What accounts have pending is exactly what pending transfers and open authorisations reserve,
+/// and each that waits for its time has its own deadline.
+fn audit_pending(state: &State) -> Result<(), String> {
+    let accounts = state.ledger.rows().len();
+    let (mut debits, mut credits) = (vec![0u128; accounts], vec![0u128; accounts]);
+    let mut closed = vec![false; accounts];
+    let mut waiting = 0;
+    for (handle, row) in state.transfers.iter() {
+        if row.status() != TransferState::Pending {
+            continue;
+        }
+        debits[row.debit as usize] += row.amount().0;
+        credits[row.credit as usize] += row.amount().0;
+        closed[row.debit as usize] |= row.has(TransferFlags::CLOSING_DEBIT);
+        closed[row.credit as usize] |= row.has(TransferFlags::CLOSING_CREDIT);
+        if row.timeout_s() != 0 {
+            waiting += 1;
+            audit_deadline(state, row.deadline, Due::Transfer(handle))?;
+        }
+    }
+    for (handle, row) in state.authorisations.iter() {
+        debits[row.debit as usize] += row.held().0;
+        credits[row.credit as usize] += row.held().0;
+        if row.state() == AuthorisationState::Open && row.expires_at().is_some() {
+            waiting += 1;
+            audit_deadline(state, row.deadline, Due::Authorisation(handle))?;
+        }
+    }
+    if waiting != state.deadlines.len() {
+        return Err(format!(
+            "{} deadlines, but {waiting} rows wait for their time",
+            state.deadlines.len()
+        ));
+    }
+    for (at, row) in state.ledger.rows().iter().enumerate() {
+        if (row.debits_pending, row.credits_pending) != (debits[at], credits[at]) {
+            return Err(format!(
+                "account {}: pending {} and {}, but {} and {} are reserved",
+                row.id, row.debits_pending, row.credits_pending, debits[at], credits[at]
+            ));
+        }
+        if row.is_closed() != closed[at] {
+            return Err(format!(
+                "account {}: closed {}, closing transfers say {}",
+                row.id,
+                row.is_closed(),
+                closed[at]
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn audit_deadline(state: &State, slot: DeadlineSlot, due: Due) -> Result<(), String> {
+    if state.deadlines.due(slot) == Some(due) {
+        Ok(())
+    } else {
+        Err(format!("{due:?}: deadline slot {slot} is not its own"))
     }
 }
 

@@ -91,6 +91,41 @@ impl Index {
         self.len += 1;
     }
 
+    /// Takes `handle` out from under `hash`.
+    ///
+    /// # Panics
+    /// Where it is not there: the index would have lost count.
+    pub(super) fn remove(&mut self, hash: u32, handle: Handle) {
+        let wanted = u64::from(hash) << 32 | u64::from(handle + 1);
+        let mut hole = self.bucket_of(hash);
+        while self.entries[hole] != wanted {
+            assert!(self.entries[hole] != EMPTY, "removed what is there");
+            hole = self.next(hole);
+        }
+        // What was pushed past the hole moves back into it, so that no probe ends too early.
+        let mut bucket = hole;
+        loop {
+            bucket = self.next(bucket);
+            let entry = self.entries[bucket];
+            if entry == EMPTY {
+                break;
+            }
+            let home = self.bucket_of((entry >> 32) as u32);
+            let mask = self.entries.len() - 1;
+            if bucket.wrapping_sub(home) & mask >= bucket.wrapping_sub(hole) & mask {
+                self.entries[hole] = entry;
+                hole = bucket;
+            }
+        }
+        self.entries[hole] = EMPTY;
+        self.len -= 1;
+    }
+
+    /// Rows in it.
+    pub(super) fn len(&self) -> u32 {
+        self.len
+    }
+
     #[inline]
     fn bucket_of(&self, hash: u32) -> usize {
         (u64::from(hash) >> self.shift) as usize
@@ -141,6 +176,25 @@ mod tests {
                 None
             );
         }
+    }
+
+    #[test]
+    fn removal_leaves_every_other_row_findable() {
+        let count = 1 << 12;
+        // Few hashes, so that long runs form and wrap around the end.
+        let hash_of = |n: u32| (n % 97).wrapping_mul(0xfff0_0001);
+        let mut index = Index::new(count);
+        for n in 0..count {
+            index.insert(hash_of(n), n);
+        }
+        for n in (0..count).step_by(3) {
+            index.remove(hash_of(n), n);
+        }
+        for n in 0..count {
+            let found = index.find(hash_of(n), |handle| handle == n);
+            assert_eq!(found, (n % 3 != 0).then_some(n));
+        }
+        assert_eq!(index.len(), count - count.div_ceil(3));
     }
 
     #[test]

@@ -20,11 +20,12 @@ pub(super) const NOTIONAL_MAX: u128 = 1 << 96;
 
 /// Set on an account that orders or fees may credit.
 const TRADING: u16 = 1 << 15;
+const CLOSED: u16 = AccountFlags::CLOSED.0;
 const NO_ACCOUNT: u32 = u32::MAX;
 
 /// One account. Handles are dense and never reused.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
-#[repr(C, align(64))]
+#[repr(C, align(128))]
 pub(super) struct AccountRow {
     pub(super) debits_pending: u128,
     pub(super) debits_posted: u128,
@@ -98,9 +99,31 @@ impl AccountRow {
         self.flags & flags.0 != 0
     }
 
-    /// The flags its opener gave it.
+    /// The flags its opener gave it, and whether it is closed.
     pub(super) fn flags(&self) -> AccountFlags {
         AccountFlags(self.flags & !TRADING)
+    }
+
+    /// The flags its opener gave it.
+    pub(super) fn opening_flags(&self) -> AccountFlags {
+        AccountFlags(self.flags & !(TRADING | CLOSED))
+    }
+
+    /// Whether a closing transfer is pending on it: nothing moves but what voids.
+    #[inline]
+    pub(super) fn is_closed(&self) -> bool {
+        self.flags & CLOSED != 0
+    }
+
+    /// What a balancing debit may take: what the account has, its credit line included.
+    pub(super) fn debit_room(&self) -> Amount {
+        Amount(self.funds().saturating_sub(self.debits()))
+    }
+
+    /// What a balancing credit may bring: what the account's debits exceed its credits by.
+    pub(super) fn credit_room(&self) -> Amount {
+        let credits = self.credits_posted + self.credits_pending;
+        Amount(self.debits_posted.saturating_sub(credits))
     }
 }
 
@@ -243,10 +266,42 @@ impl Ledger {
         Ok(())
     }
 
+    /// Whether `amount` may be reserved to move from one account to the other.
+    pub(super) fn check_pend(
+        &self,
+        debit: Handle,
+        credit: Handle,
+        amount: Amount,
+    ) -> Result<(), Reason> {
+        let (from, to) = (self.row(debit), self.row(credit));
+        if from.debits_pending.checked_add(amount.0).is_none() {
+            return Err(Reason::OverflowsDebitsPending);
+        }
+        if to.credits_pending.checked_add(amount.0).is_none() {
+            return Err(Reason::OverflowsCreditsPending);
+        }
+        self.check_post(debit, credit, amount)
+    }
+
+    /// Whether either account is closed, the debit side first.
+    #[inline]
+    pub(super) fn check_open(&self, debit: Handle, credit: Handle) -> Result<(), Reason> {
+        if self.row(debit).is_closed() {
+            return Err(Reason::DebitAccountAlreadyClosed);
+        }
+        if self.row(credit).is_closed() {
+            return Err(Reason::CreditAccountAlreadyClosed);
+        }
+        Ok(())
+    }
+
     /// Whether the account covers `amount` on top of all that is posted, pending and held.
     #[inline]
     pub(super) fn check_cover(&self, account: Handle, amount: Amount) -> Result<(), Reason> {
         let row = self.row(account);
+        if row.is_closed() {
+            return Err(Reason::DebitAccountAlreadyClosed);
+        }
         let Some(debits) = row
             .debits()
             .checked_add(amount.0)
@@ -273,11 +328,54 @@ impl Ledger {
         self.rows[credit as usize].credits_posted += amount.0;
     }
 
+    /// Takes back what [`Ledger::post`] moved.
+    pub(super) fn unpost(&mut self, debit: Handle, credit: Handle, amount: Amount) {
+        self.rows[debit as usize].debits_posted -= amount.0;
+        self.rows[credit as usize].credits_posted -= amount.0;
+    }
+
+    /// Reserves `amount` to move. [`Ledger::check_pend`] has passed.
+    #[inline]
+    pub(super) fn pend(&mut self, debit: Handle, credit: Handle, amount: Amount) {
+        self.rows[debit as usize].debits_pending += amount.0;
+        self.rows[credit as usize].credits_pending += amount.0;
+    }
+
+    /// Gives up what [`Ledger::pend`] reserved.
+    ///
+    /// # Panics
+    /// Where less is pending: a reservation given up at another amount than made is a bug.
+    #[inline]
+    pub(super) fn unpend(&mut self, debit: Handle, credit: Handle, amount: Amount) {
+        let less = |pending: u128| {
+            pending
+                .checked_sub(amount.0)
+                .expect("no more than is pending")
+        };
+        let from = &mut self.rows[debit as usize];
+        from.debits_pending = less(from.debits_pending);
+        let to = &mut self.rows[credit as usize];
+        to.credits_pending = less(to.credits_pending);
+    }
+
+    /// Closes the account to all movements but voids, or opens it again.
+    pub(super) fn set_closed(&mut self, account: Handle, closed: bool) {
+        let row = &mut self.rows[account as usize];
+        if closed {
+            row.flags |= CLOSED;
+        } else {
+            row.flags &= !CLOSED;
+        }
+    }
+
     /// Whether the account may be one that fills credit: nothing bounds its credits, for a fill
     /// cannot be refused, and its sums are not too large for it.
     #[inline]
     pub(super) fn check_trading(&self, account: Handle) -> Result<(), Reason> {
         let row = self.row(account);
+        if row.is_closed() {
+            return Err(Reason::CreditAccountAlreadyClosed);
+        }
         if row.has(AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS) {
             return Err(Reason::ExceedsDebits);
         }

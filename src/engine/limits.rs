@@ -15,6 +15,14 @@ pub struct Limits {
     pub accounts: u32,
     /// Transfers remembered within the idempotency window.
     pub transfers: u32,
+    /// Business days for which a transfer's id stays taken: the day of its use and those after it.
+    pub window_days: u32,
+    /// Authorisations, those remembered after they closed included.
+    pub authorisations: u32,
+    /// Steps of authorisations remembered within the idempotency window.
+    pub authorisation_steps: u32,
+    /// Business days for which a closed authorisation can be refunded, counted from its last step.
+    pub refund_days: u32,
     /// Payments remembered within the idempotency window, queued ones included.
     pub payments: u32,
     /// Instruments.
@@ -34,6 +42,10 @@ impl Default for Limits {
             participants: 65_536,
             accounts: 1 << 20,
             transfers: 1 << 23,
+            window_days: 2,
+            authorisations: 1 << 19,
+            authorisation_steps: 1 << 20,
+            refund_days: 30,
             payments: 1 << 20,
             instruments: 4_096,
             orders: 1 << 20,
@@ -47,19 +59,29 @@ impl Limits {
     /// Entries of one table at most: handles and their indexes are 32 bits.
     pub const ENTRIES_MAX: u32 = 1 << 30;
 
+    /// Business days that anything is remembered for at most.
+    pub const DAYS_MAX: u32 = 10_000;
+
     /// The tables by name, with the bytes that one entry takes at most, its index included.
-    fn tables(&self) -> [(&'static str, u32, u64); 9] {
+    fn tables(&self) -> [(&'static str, u32, u64); 11] {
         [
             ("assets", self.assets, 64),
             ("participants", self.participants, 72),
             ("accounts", self.accounts, 172),
-            ("transfers", self.transfers, 128),
+            ("transfers", self.transfers, 176),
+            ("authorisations", self.authorisations, 176),
+            ("authorisation_steps", self.authorisation_steps, 96),
             ("payments", self.payments, 112),
             ("instruments", self.instruments, 160),
             ("orders", self.orders, 96),
             ("client_order_ids", self.client_order_ids, 64),
             ("price_levels", self.price_levels, 640),
         ]
+    }
+
+    /// Deadlines that can stand at once.
+    pub(super) fn deadlines(&self) -> usize {
+        self.transfers as usize + self.authorisations as usize
     }
 
     /// Memory that all tables take at most, bytes.
@@ -74,6 +96,17 @@ impl Limits {
     /// names the one that is wrong.
     pub fn check(&self) -> Result<(), String> {
         let range = 1..=Limits::ENTRIES_MAX;
+        for (name, days) in [
+            ("window_days", self.window_days),
+            ("refund_days", self.refund_days),
+        ] {
+            if !(1..=Limits::DAYS_MAX).contains(&days) {
+                return Err(format!(
+                    "limits.{name} = {days} must be 1 to {}",
+                    Limits::DAYS_MAX
+                ));
+            }
+        }
         match self
             .tables()
             .iter()
@@ -94,6 +127,10 @@ impl Limits {
             participants: 64,
             accounts: 256,
             transfers: 4_096,
+            window_days: 2,
+            authorisations: 256,
+            authorisation_steps: 1_024,
+            refund_days: 30,
             payments: 4_096,
             instruments: 16,
             orders: 1_024,

@@ -7,7 +7,9 @@
 #![forbid(unsafe_code)]
 
 mod audit;
+mod authorisations;
 mod business_day;
+mod deadlines;
 mod handlers;
 mod index;
 mod instruments;
@@ -20,6 +22,7 @@ mod settlement;
 mod snapshot;
 mod state;
 mod transfers;
+mod window;
 
 pub use limits::Limits;
 pub use outbox::Outbox;
@@ -29,8 +32,11 @@ use crate::protocol::command::{Command, CommandKind};
 use crate::protocol::frame::CommandRef;
 use crate::protocol::reason::Reason;
 use crate::protocol::units::Timestamp;
-use handlers::transfers::TransferHead;
-use handlers::{clock, liquidity, orders, payments, queries, reference_data as setup};
+use handlers::hints::{self, Sides};
+use handlers::{
+    authorisations as authorised, clock, liquidity, orders, payments, queries,
+    reference_data as setup,
+};
 use state::State;
 
 // Codes of the kinds that are looked at ahead of their turn.
@@ -43,7 +49,6 @@ const REPLACE_ORDER: u16 = CommandKind::ReplaceOrder as u16;
 /// Everything that is owed, owned, queued and resting, and the rules that move it.
 pub struct Engine {
     sequence: u64,
-    now: Timestamp,
     state: State,
 }
 
@@ -52,7 +57,6 @@ impl Engine {
     pub fn new(limits: &Limits) -> Engine {
         Engine {
             sequence: 0,
-            now: Timestamp(0),
             state: State::new(limits),
         }
     }
@@ -62,6 +66,9 @@ impl Engine {
     pub fn take_memory(&mut self, how: Take) {
         self.state.ledger.take_memory(how);
         self.state.transfers.take_memory(how);
+        self.state.authorisations.take_memory(how);
+        self.state.authorisation_steps.take_memory(how);
+        self.state.deadlines.take_memory();
         self.state.payments.take_memory(how);
         self.state.matching.take_memory(how);
     }
@@ -80,8 +87,11 @@ impl Engine {
         );
         let decoded = command.decode().expect("validated at the door");
         self.sequence = sequence;
-        self.now = self.now.max(Timestamp(command.header.received_at));
-        out.begin(sequence, command.header, self.now);
+        self.state.now = self.state.now.max(Timestamp(command.header.received_at));
+        out.begin(sequence, command.header, self.state.now);
+        if self.next_deadline().is_some_and(|at| at <= self.state.now) {
+            clock::let_lapse(&mut self.state, out);
+        }
         self.execute(decoded, out);
         payments::release(&mut self.state, out);
         out.end();
@@ -106,11 +116,11 @@ impl Engine {
             Command::ReplaceOrder(asked) => orders::replace_order(state, asked, out),
             Command::MassCancel(asked) => orders::mass_cancel(state, asked, out),
             Command::Tick(_) => clock::tick(out),
-            Command::Authorise(asked) => not_supported(CommandKind::Authorise, asked.id.0, out),
-            Command::Increment(asked) => not_supported(CommandKind::Increment, asked.id.0, out),
-            Command::Capture(asked) => not_supported(CommandKind::Capture, asked.id.0, out),
-            Command::Void(asked) => not_supported(CommandKind::Void, asked.id.0, out),
-            Command::Refund(asked) => not_supported(CommandKind::Refund, asked.id.0, out),
+            Command::Authorise(asked) => authorised::authorise(state, asked, out),
+            Command::Increment(asked) => authorised::increment(state, asked, out),
+            Command::Capture(asked) => authorised::capture(state, asked, out),
+            Command::Void(asked) => authorised::void(state, asked, out),
+            Command::Refund(asked) => authorised::refund(state, asked, out),
             Command::HoldPayment(asked) => not_supported(CommandKind::HoldPayment, asked.id.0, out),
             Command::ReleasePayment(asked) => {
                 not_supported(CommandKind::ReleasePayment, asked.id.0, out);
@@ -151,7 +161,9 @@ impl Engine {
             | Command::QueryOrder(_)
             | Command::QueryBook(_)
             | Command::QueryQueue(_)
-            | Command::QueryDigest(_) => unreachable!("queries are answered, not executed"),
+            | Command::QueryDigest(_)
+            | Command::QueryTransfer(_)
+            | Command::QueryAuthorisation(_) => unreachable!("queries are answered, not executed"),
         }
     }
 
@@ -159,7 +171,7 @@ impl Engine {
     pub fn query(&self, command: CommandRef<'_>, out: &mut Outbox) {
         let state = &self.state;
         let decoded = command.decode().expect("validated at the door");
-        out.begin_query(self.sequence, command.header, self.now);
+        out.begin_query(self.sequence, command.header, self.state.now);
         match decoded {
             Command::QueryAccount(asked) => queries::query_account(state, asked, out),
             Command::QueryPayment(asked) => queries::query_payment(state, asked, out),
@@ -167,6 +179,8 @@ impl Engine {
             Command::QueryBook(asked) => queries::query_book(state, asked, out),
             Command::QueryQueue(asked) => queries::query_queue(state, asked, out),
             Command::QueryDigest(_) => self.query_digest(out),
+            Command::QueryTransfer(asked) => queries::query_transfer(state, asked, out),
+            Command::QueryAuthorisation(asked) => queries::query_authorisation(state, asked, out),
             _ => panic!("commands are executed, not answered"),
         }
         out.end();
@@ -176,7 +190,7 @@ impl Engine {
         let body = crate::protocol::event::Digest {
             digest: self.digest(),
             at_sequence: self.sequence,
-            now: self.now,
+            now: self.state.now,
         };
         out.push(crate::protocol::event::EventKind::Digest, &body);
     }
@@ -187,13 +201,13 @@ impl Engine {
     pub fn prefetch_lookups(&self, command: CommandRef<'_>) {
         match command.header.kind {
             TRANSFER => {
-                if let Some(head) = TransferHead::of(command) {
-                    handlers::transfers::touch_lookups(&self.state, head);
+                if let Some(sides) = Sides::of(command) {
+                    hints::touch_lookups(&self.state, sides, hints::pending_of(command));
                 }
             }
             SUBMIT_PAYMENT => {
-                if let Some(head) = TransferHead::of(command) {
-                    handlers::transfers::touch_payment(&self.state, head);
+                if let Some(sides) = Sides::of(command) {
+                    hints::touch_payment(&self.state, sides);
                 }
             }
             PLACE_ORDER | CANCEL_ORDER | REPLACE_ORDER => {
@@ -207,13 +221,28 @@ impl Engine {
     #[inline]
     pub fn prefetch_rows(&self, command: CommandRef<'_>) {
         match command.header.kind {
-            TRANSFER | SUBMIT_PAYMENT => {
-                if let Some(head) = TransferHead::of(command) {
-                    handlers::transfers::touch_rows(&self.state, head);
+            TRANSFER => {
+                if let Some(sides) = Sides::of(command) {
+                    hints::touch_rows(&self.state, sides, hints::pending_of(command));
+                }
+            }
+            SUBMIT_PAYMENT => {
+                if let Some(sides) = Sides::of(command) {
+                    hints::touch_rows(&self.state, sides, None);
                 }
             }
             CANCEL_ORDER | REPLACE_ORDER => orders::touch_order(&self.state, command),
             _ => {}
+        }
+    }
+
+    /// Warms the caches for a command that comes about two commands later: what its rows lead to.
+    #[inline]
+    pub fn prefetch_led_to(&self, command: CommandRef<'_>) {
+        if command.header.kind == TRANSFER
+            && let Some(pending) = hints::pending_of(command)
+        {
+            hints::touch_led_to(&self.state, pending);
         }
     }
 
@@ -224,12 +253,13 @@ impl Engine {
 
     /// The engine's now: the latest `received_at` seen.
     pub fn now(&self) -> Timestamp {
-        self.now
+        self.state.now
     }
 
     /// When a tick is next needed, if anything waits for time to pass.
+    #[inline]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        None
+        self.state.deadlines.first()
     }
 }
 

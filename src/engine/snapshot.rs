@@ -2,13 +2,14 @@
 //! without padding); indexes are rebuilt when read. The store adds checksum, names and framing.
 
 use super::Engine;
+use super::deadlines::{DeadlineHead, Deadlines};
 use super::ledger::{AccountRow, Ledger};
 use super::limits::Limits;
 use super::matching::Matching;
 use super::reference_data::Registry;
 use super::settlement::queue::Payments;
 use super::state::State;
-use super::transfers::Transfers;
+use super::window::{Window, WindowHead, WindowRow};
 use crate::protocol::units::Timestamp;
 use bytemuck::Pod;
 use std::io::{self, Read, Write};
@@ -20,13 +21,19 @@ impl Engine {
     /// Writes the whole state. Framing, checksum and naming are the snapshot store's.
     pub fn write_snapshot(&self, out: &mut dyn Write) -> io::Result<()> {
         let state = &self.state;
-        write_rows(out, &[self.sequence, self.now.0])?;
+        write_rows(out, &[self.sequence, state.now.0])?;
         write_rows(out, &[state.day])?;
         write_rows(out, &[state.saving])?;
         write_rows(out, state.assets.rows())?;
         write_rows(out, state.participants.rows())?;
         write_rows(out, state.ledger.rows())?;
-        write_rows(out, state.transfers.rows())?;
+        write_window(out, &state.transfers)?;
+        write_window(out, &state.authorisations)?;
+        write_window(out, &state.authorisation_steps)?;
+        let (head, heap, slots) = state.deadlines.tables();
+        write_rows(out, &head)?;
+        write_rows(out, heap)?;
+        write_rows(out, slots)?;
         write_rows(out, state.payments.rows())?;
         write_rows(out, &state.payments.queue_order())?;
         write_rows(out, state.instruments.rows())?;
@@ -53,7 +60,15 @@ impl Engine {
         let accounts: Vec<AccountRow> = read_rows(input)?;
         let account_room = limits.accounts.max(accounts.len() as u32);
         let ledger = Ledger::restore(accounts, limits.accounts, limits.participants);
-        let transfers = Transfers::restore(read_rows(input)?, limits.transfers);
+        let transfers = read_window(input, limits.window_days)?;
+        let authorisations = read_window(input, limits.window_days)?;
+        let authorisation_steps = read_window(input, limits.window_days)?;
+        let head: Vec<DeadlineHead> = read_rows(input)?;
+        let [head] = head[..] else {
+            return Err(damaged("the head of the deadlines"));
+        };
+        let (heap, slots) = (read_rows(input)?, read_rows(input)?);
+        let deadlines = Deadlines::restore(head, heap, slots, limits.deadlines());
         let payments = read_rows(input)?;
         let queue_order: Vec<u32> = read_rows(input)?;
         let payments = Payments::restore(payments, &queue_order, limits.payments, account_room);
@@ -63,17 +78,18 @@ impl Engine {
         state.assets = assets;
         state.participants = participants;
         state.ledger = ledger;
+        state.now = Timestamp(now);
         state.transfers = transfers;
+        state.authorisations = authorisations;
+        state.authorisation_steps = authorisation_steps;
+        state.refund_days = limits.refund_days;
+        state.deadlines = deadlines;
         state.payments = payments;
         state.instruments = instruments;
         state.matching = matching;
         state.day = day;
         state.saving = saving;
-        Ok(Engine {
-            sequence,
-            now: Timestamp(now),
-            state,
-        })
+        Ok(Engine { sequence, state })
     }
 
     /// BLAKE3 over the whole state in canonical order. The clock and the sequence are not part of
@@ -86,7 +102,13 @@ impl Engine {
         hash_rows(&mut hasher, "assets", state.assets.rows());
         hash_rows(&mut hasher, "participants", state.participants.rows());
         hash_rows(&mut hasher, "accounts", state.ledger.rows());
-        hash_rows(&mut hasher, "transfers", state.transfers.rows());
+        hash_window(&mut hasher, "transfers", &state.transfers);
+        hash_window(&mut hasher, "authorisations", &state.authorisations);
+        hash_window(&mut hasher, "steps", &state.authorisation_steps);
+        let (head, heap, slots) = state.deadlines.tables();
+        hash_rows(&mut hasher, "deadlines", &head);
+        hash_rows(&mut hasher, "heap", heap);
+        hash_rows(&mut hasher, "slots", slots);
         hasher.update(b"payments");
         for row in state.payments.rows() {
             hasher.update(&row.canonical());
@@ -102,6 +124,36 @@ fn hash_rows<R: Pod>(hasher: &mut blake3::Hasher, name: &str, rows: &[R]) {
     hasher.update(name.as_bytes());
     hasher.update(&(rows.len() as u64).to_le_bytes());
     hasher.update(bytemuck::cast_slice(rows));
+}
+
+fn hash_window<R: WindowRow>(hasher: &mut blake3::Hasher, name: &str, window: &Window<R>) {
+    let (head, days) = window.head();
+    hash_rows(hasher, name, &head);
+    hash_rows(hasher, "days", days);
+    for rows in window.slices() {
+        hasher.update(bytemuck::cast_slice(rows));
+    }
+}
+
+fn write_window<R: WindowRow>(out: &mut dyn Write, window: &Window<R>) -> io::Result<()> {
+    let (head, days) = window.head();
+    write_rows(out, &head)?;
+    write_rows(out, days)?;
+    for rows in window.slices() {
+        write_rows(out, rows)?;
+    }
+    Ok(())
+}
+
+fn read_window<R: WindowRow>(input: &mut dyn Read, days_max: u32) -> io::Result<Window<R>> {
+    let head: Vec<WindowHead> = read_rows(input)?;
+    let [head] = head[..] else {
+        return Err(damaged("the head of a window"));
+    };
+    let days: Vec<u64> = read_rows(input)?;
+    let mut rows = read_rows(input)?;
+    rows.extend(read_rows::<R>(input)?);
+    Window::restore(head, &days, &rows, days_max).map_err(damaged)
 }
 
 fn damaged(what: &str) -> io::Error {

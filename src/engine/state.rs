@@ -1,6 +1,8 @@
 //! The rooms, side by side. Handlers compose them; the rooms do not know each other.
 
+use super::authorisations::{AuthorisationRow, StepRow};
 use super::business_day::BusinessDay;
+use super::deadlines::Deadlines;
 use super::index::Handle;
 use super::instruments::InstrumentRow;
 use super::ledger::Ledger;
@@ -9,17 +11,26 @@ use super::matching::Matching;
 use super::reference_data::{AssetRow, ParticipantRow, Registry};
 use super::settlement::gridlock::Gridlock;
 use super::settlement::queue::Payments;
-use super::transfers::Transfers;
+use super::transfers::TransferRow;
+use super::window::Window;
+use crate::protocol::units::Timestamp;
 use bytemuck::{Pod, Zeroable};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 /// Everything the engine knows.
 pub(super) struct State {
+    /// The engine's now: the latest `received_at` seen.
+    pub(super) now: Timestamp,
     pub(super) assets: Registry<AssetRow>,
     pub(super) participants: Registry<ParticipantRow>,
     pub(super) ledger: Ledger,
-    pub(super) transfers: Transfers,
+    pub(super) transfers: Window<TransferRow>,
+    pub(super) authorisations: Window<AuthorisationRow>,
+    pub(super) authorisation_steps: Window<StepRow>,
+    /// Business days for which a closed authorisation can be refunded.
+    pub(super) refund_days: u32,
+    pub(super) deadlines: Deadlines,
     pub(super) payments: Payments,
     pub(super) instruments: Registry<InstrumentRow>,
     pub(super) matching: Matching,
@@ -33,10 +44,15 @@ pub(super) struct State {
 impl State {
     pub(super) fn new(limits: &Limits) -> State {
         State {
+            now: Timestamp(0),
             assets: Registry::new(limits.assets),
             participants: Registry::new(limits.participants),
             ledger: Ledger::new(limits.accounts, limits.participants),
-            transfers: Transfers::new(limits.transfers),
+            transfers: Window::new(limits.transfers, limits.window_days),
+            authorisations: Window::new(limits.authorisations, limits.window_days),
+            authorisation_steps: Window::new(limits.authorisation_steps, limits.window_days),
+            refund_days: limits.refund_days,
+            deadlines: Deadlines::new(limits.deadlines()),
             payments: Payments::new(limits.payments, limits.accounts),
             instruments: Registry::new(limits.instruments),
             matching: Matching::new(limits),

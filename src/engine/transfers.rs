@@ -1,131 +1,189 @@
-//! The transfer log: every transfer of the idempotency window, so that a repeated id is answered
-//! from what was done instead of being done again.
+//! The rows of the transfer window: every transfer as it was asked for, what it moved and what
+//! became of it, so that a repeated id is answered from what was done instead of being done again,
+//! and a pending transfer is posted or voided once.
 
-use super::index::{Handle, Index, hash_128};
-use crate::memory::Take;
-use crate::protocol::command::Transfer;
+use super::deadlines::{DeadlineSlot, NO_DEADLINE};
+use super::index::Handle;
+use super::window::WindowRow;
+use crate::protocol::command::{Transfer, TransferFlags};
+use crate::protocol::event::TransferState;
 use crate::protocol::reason::Reason;
 use crate::protocol::units::{Amount, TransferId};
 use bytemuck::{Pod, Zeroable};
 
-/// One transfer as it was asked for, and what it moved.
+/// The status stands in the top bits of the flags.
+const STATUS_SHIFT: u32 = 13;
+/// Set on a row that was kept beyond its window.
+const CARRIED: u16 = 1 << 12;
+
+/// One transfer.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub(super) struct TransferRow {
-    pub(super) id: u128,
-    pub(super) amount: u128,
-    pub(super) pending_id: u128,
-    pub(super) user_data_128: u128,
+    id: u128,
+    /// What it moved or reserved, minor units.
+    amount: u128,
+    pending_id: u128,
+    user_data_128: u128,
     pub(super) debit: Handle,
     pub(super) credit: Handle,
-    pub(super) user_data_64: u64,
-    pub(super) user_data_32: u32,
-    pub(super) timeout_s: u32,
-    pub(super) asset: u32,
-    pub(super) code: u16,
-    pub(super) flags: u16,
+    user_data_64: u64,
+    user_data_32: u32,
+    timeout_s: u32,
+    pub(super) deadline: DeadlineSlot,
+    code: u16,
+    /// The flags asked for, and the status in the bits above them.
+    flags: u16,
 }
 
 const _: () = assert!(size_of::<TransferRow>() == 96);
+const _: () = assert!(TransferFlags::BITS < CARRIED);
 
-/// Transfers in the order in which they were created.
-pub(super) struct Transfers {
-    rows: Vec<TransferRow>,
-    by_id: Index,
-    limit: u32,
-}
-
-impl Transfers {
-    pub(super) fn new(limit: u32) -> Transfers {
-        Transfers {
-            rows: Vec::with_capacity(limit as usize),
-            by_id: Index::new(limit),
-            limit,
-        }
+impl WindowRow for TransferRow {
+    fn id(&self) -> u128 {
+        self.id
     }
 
-    pub(super) fn take_memory(&mut self, how: Take) {
-        crate::memory::take(&mut self.rows, how);
-        self.by_id.take_memory(how);
+    fn is_kept(&self, _: u32) -> bool {
+        self.status() == TransferState::Pending
     }
 
-    pub(super) fn has_room(&self) -> bool {
-        (self.rows.len() as u32) < self.limit
+    fn is_carried(&self) -> bool {
+        self.flags & CARRIED != 0
     }
 
-    pub(super) fn rows(&self) -> &[TransferRow] {
-        &self.rows
-    }
-
-    #[inline]
-    pub(super) fn find(&self, id: TransferId) -> Option<&TransferRow> {
-        let handle = self.by_id.find(hash_128(id.0), |handle| {
-            self.rows[handle as usize].id == id.0
-        })?;
-        Some(&self.rows[handle as usize])
-    }
-
-    /// Where a lookup of `id` begins, to warm the caches with.
-    #[inline]
-    pub(super) fn lookup_hint(&self, id: TransferId) -> &u64 {
-        self.by_id.bucket(hash_128(id.0))
-    }
-
-    /// Adds a transfer. Its id is new and there is room.
-    #[inline]
-    pub(super) fn record(
-        &mut self,
-        transfer: &Transfer,
-        debit: Handle,
-        credit: Handle,
-        moved: Amount,
-    ) {
-        let handle = self.rows.len() as u32;
-        self.by_id.insert(hash_128(transfer.id.0), handle);
-        self.rows.push(TransferRow {
-            id: transfer.id.0,
-            amount: moved.0,
-            pending_id: transfer.pending_id.0,
-            user_data_128: transfer.user_data_128,
-            debit,
-            credit,
-            user_data_64: transfer.user_data_64,
-            user_data_32: transfer.user_data_32,
-            timeout_s: transfer.timeout_s,
-            asset: transfer.asset.0,
-            code: transfer.code,
-            flags: transfer.flags.0,
-        });
-    }
-
-    /// Rebuilds the log around rows read from a snapshot.
-    pub(super) fn restore(rows: Vec<TransferRow>, limit: u32) -> Transfers {
-        let mut log = Transfers::new(limit.max(rows.len() as u32));
-        for row in rows {
-            log.by_id.insert(hash_128(row.id), log.rows.len() as u32);
-            log.rows.push(row);
-        }
-        log
-    }
-
-    pub(super) fn audit(&self) -> Result<(), String> {
-        match self
-            .rows
-            .iter()
-            .find(|row| self.find(TransferId(row.id)).is_none())
-        {
-            Some(row) => Err(format!("transfer {}: not found by its id", row.id)),
-            None => Ok(()),
-        }
+    fn set_carried(&mut self) {
+        self.flags |= CARRIED;
     }
 }
 
 impl TransferRow {
-    /// `exists`, or the first field in which `asked` differs, in TigerBeetle's order.
-    pub(super) fn compare(&self, asked: &Transfer, debit_id: u64, credit_id: u64) -> Reason {
+    /// A transfer between two accounts that moved or reserved `amount`.
+    #[inline]
+    pub(super) fn new(
+        asked: &Transfer,
+        debit: Handle,
+        credit: Handle,
+        amount: Amount,
+        status: TransferState,
+    ) -> TransferRow {
+        TransferRow {
+            id: asked.id.0,
+            amount: amount.0,
+            pending_id: asked.pending_id.0,
+            user_data_128: asked.user_data_128,
+            debit,
+            credit,
+            user_data_64: asked.user_data_64,
+            user_data_32: asked.user_data_32,
+            timeout_s: asked.timeout_s,
+            deadline: NO_DEADLINE,
+            code: asked.code,
+            flags: asked.flags.0 | (status as u16) << STATUS_SHIFT,
+        }
+    }
+
+    /// A transfer that posts or voids `pending`: what it leaves open it takes from there.
+    pub(super) fn resolving(
+        asked: &Transfer,
+        pending: &TransferRow,
+        amount: Amount,
+    ) -> TransferRow {
+        let mut row = TransferRow::new(
+            asked,
+            pending.debit,
+            pending.credit,
+            amount,
+            TransferState::Done,
+        );
+        if asked.user_data_128 == 0 {
+            row.user_data_128 = pending.user_data_128;
+        }
+        if asked.user_data_64 == 0 {
+            row.user_data_64 = pending.user_data_64;
+        }
+        if asked.user_data_32 == 0 {
+            row.user_data_32 = pending.user_data_32;
+        }
+        row.code = pending.code;
+        row
+    }
+
+    /// An id that stays failed.
+    pub(super) fn failed(id: TransferId) -> TransferRow {
+        TransferRow {
+            id: id.0,
+            deadline: NO_DEADLINE,
+            flags: (TransferState::Failed as u16) << STATUS_SHIFT,
+            ..TransferRow::zeroed()
+        }
+    }
+
+    pub(super) fn id(&self) -> TransferId {
+        TransferId(self.id)
+    }
+
+    pub(super) fn amount(&self) -> Amount {
+        Amount(self.amount)
+    }
+
+    pub(super) fn pending_id(&self) -> TransferId {
+        TransferId(self.pending_id)
+    }
+
+    pub(super) fn user_data(&self) -> (u128, u64, u32) {
+        (self.user_data_128, self.user_data_64, self.user_data_32)
+    }
+
+    pub(super) fn timeout_s(&self) -> u32 {
+        self.timeout_s
+    }
+
+    pub(super) fn code(&self) -> u16 {
+        self.code
+    }
+
+    pub(super) fn flags(&self) -> TransferFlags {
+        TransferFlags(self.flags & TransferFlags::BITS)
+    }
+
+    #[inline]
+    pub(super) fn has(&self, flag: TransferFlags) -> bool {
+        self.flags & flag.0 != 0
+    }
+
+    #[inline]
+    pub(super) fn status(&self) -> TransferState {
+        TransferState::from_code((self.flags >> STATUS_SHIFT) as u8).expect("written from a state")
+    }
+
+    pub(super) fn set_status(&mut self, status: TransferState) {
+        self.flags = self.flags & (TransferFlags::BITS | CARRIED) | (status as u16) << STATUS_SHIFT;
+    }
+
+    /// `exists`, or the first field in which a repeated id differs, in TigerBeetle's order. `sides`
+    /// are the ids of the two accounts, `ledger` that of their asset, `pending` the transfer that
+    /// this one posted or voided, where it still is in the window.
+    pub(super) fn compare(
+        &self,
+        asked: &Transfer,
+        sides: (u64, u64),
+        ledger: u32,
+        pending: Option<&TransferRow>,
+    ) -> Reason {
+        let resolves = asked.flags.resolves();
+        // Who posts or voids may leave out what the pending transfer says.
+        let differs_u64 = |asked: u64, is: u64| asked != is && !(resolves && asked == 0);
+        let user_data = |asked: u128, is: u128, pending: Option<u128>| {
+            if resolves && asked == 0 {
+                pending.is_some_and(|pending| pending != is)
+            } else {
+                asked != is
+            }
+        };
         let differences = [
             (
-                self.flags != asked.flags.0,
+                self.flags() != asked.flags,
                 Reason::ExistsWithDifferentFlags,
             ),
             (
@@ -137,38 +195,68 @@ impl TransferRow {
                 Reason::ExistsWithDifferentTimeout,
             ),
             (
-                debit_id != asked.debit_account.0,
+                differs_u64(asked.debit_account.0, sides.0),
                 Reason::ExistsWithDifferentDebitAccountId,
             ),
             (
-                credit_id != asked.credit_account.0,
+                differs_u64(asked.credit_account.0, sides.1),
                 Reason::ExistsWithDifferentCreditAccountId,
             ),
             (
-                self.amount != asked.amount.0,
+                self.amount_differs(asked, pending),
                 Reason::ExistsWithDifferentAmount,
             ),
             (
-                self.user_data_128 != asked.user_data_128,
+                user_data(
+                    asked.user_data_128,
+                    self.user_data_128,
+                    pending.map(|row| row.user_data_128),
+                ),
                 Reason::ExistsWithDifferentUserData128,
             ),
             (
-                self.user_data_64 != asked.user_data_64,
+                user_data(
+                    asked.user_data_64.into(),
+                    self.user_data_64.into(),
+                    pending.map(|row| row.user_data_64.into()),
+                ),
                 Reason::ExistsWithDifferentUserData64,
             ),
             (
-                self.user_data_32 != asked.user_data_32,
+                user_data(
+                    asked.user_data_32.into(),
+                    self.user_data_32.into(),
+                    pending.map(|row| row.user_data_32.into()),
+                ),
                 Reason::ExistsWithDifferentUserData32,
             ),
             (
-                self.asset != asked.asset.0,
+                // No asset named: that of the accounts.
+                asked.asset.0 != 0 && asked.asset.0 != ledger,
                 Reason::ExistsWithDifferentLedger,
             ),
-            (self.code != asked.code, Reason::ExistsWithDifferentCode),
+            (
+                differs_u64(asked.code.into(), self.code.into()),
+                Reason::ExistsWithDifferentCode,
+            ),
         ];
         differences
             .iter()
             .find(|(differs, _)| *differs)
             .map_or(Reason::Exists, |(_, reason)| *reason)
+    }
+
+    fn amount_differs(&self, asked: &Transfer, pending: Option<&TransferRow>) -> bool {
+        let whole = pending.map_or(self.amount, |pending| pending.amount);
+        if asked.flags.has(TransferFlags::VOID_PENDING) {
+            asked.amount_to_void().map_or(whole, |amount| amount.0) != self.amount
+        } else if asked.flags.has(TransferFlags::POST_PENDING) {
+            asked.amount_to_post().map_or(whole, |amount| amount.0) != self.amount
+        } else if asked.flags.is_balancing() {
+            // The amount asked for is the most it may move; what it moved depended on the moment.
+            asked.amount.0 < self.amount
+        } else {
+            asked.amount.0 != self.amount
+        }
     }
 }

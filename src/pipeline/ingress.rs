@@ -138,11 +138,8 @@ impl Ingress {
     #[inline]
     pub fn tick_if_due(&mut self, clock: impl FnOnce() -> Timestamp) -> bool {
         let deadline = self.progress.next_deadline.get();
-        // A deadline up to the time stamped last is the engine's present, not its future.
-        if deadline == NO_DEADLINE
-            || deadline <= self.stamped
-            || self.progress.executed.get() != self.sequence
-            || self.stopping
+        // Every command brings its time along; one that is on its way may do what is due.
+        if deadline == NO_DEADLINE || self.progress.executed.get() != self.sequence || self.stopping
         {
             return false;
         }
@@ -156,7 +153,7 @@ impl Ingress {
     /// How long nothing needs to be done for time's sake, as of `clock`.
     pub fn until_tick(&self, clock: Timestamp) -> Option<std::time::Duration> {
         let deadline = self.progress.next_deadline.get();
-        (deadline != NO_DEADLINE && deadline > self.stamped)
+        (deadline != NO_DEADLINE)
             .then(|| std::time::Duration::from_nanos(deadline.saturating_sub(clock.0)))
     }
 

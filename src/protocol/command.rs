@@ -228,6 +228,9 @@ wire_flags! {
         /// A settlement account: its payments queue when cover is short. Implies
         /// `debits_must_not_exceed_credits`.
         SETTLEMENT = 4 "settlement",
+        /// A closing transfer is pending on it: nothing moves but what voids. Not for its opener to
+        /// set.
+        CLOSED = 8 "closed",
     }
 }
 
@@ -331,6 +334,38 @@ wire_struct! {
     }
 }
 
+impl TransferFlags {
+    /// Whether it posts or voids a pending transfer.
+    #[inline]
+    pub fn resolves(self) -> bool {
+        self.0 & (TransferFlags::POST_PENDING.0 | TransferFlags::VOID_PENDING.0) != 0
+    }
+
+    /// Whether it moves no more than a balance allows.
+    #[inline]
+    pub fn is_balancing(self) -> bool {
+        self.0 & (TransferFlags::BALANCING_DEBIT.0 | TransferFlags::BALANCING_CREDIT.0) != 0
+    }
+
+    /// Whether it closes an account.
+    #[inline]
+    pub fn is_closing(self) -> bool {
+        self.0 & (TransferFlags::CLOSING_DEBIT.0 | TransferFlags::CLOSING_CREDIT.0) != 0
+    }
+}
+
+impl Transfer {
+    /// The amount it asks to post, minor units; `None` for all that is pending.
+    pub fn amount_to_post(&self) -> Option<Amount> {
+        (self.amount != Amount::MAX).then_some(self.amount)
+    }
+
+    /// The amount it asks to void, minor units; `None` for all that is pending.
+    pub fn amount_to_void(&self) -> Option<Amount> {
+        (self.amount != Amount::MAX && self.amount != Amount::ZERO).then_some(self.amount)
+    }
+}
+
 wire_struct! {
     /// Head of a batch of transfers: `count` transfers follow.
     pub struct Transfers {
@@ -376,6 +411,14 @@ wire_struct! {
         is_final as "final": Bool = 0,
         /// Reserved.
         _reserved: [Zero; 15],
+    }
+}
+
+wire_struct! {
+    /// Names one transfer or authorisation.
+    pub struct TransferRef {
+        /// Its id.
+        id: TransferId,
     }
 }
 
@@ -985,6 +1028,10 @@ commands! {
     QueryQueue = 1028 "query_queue", AccountRef;
     /// Asks for the digest of the whole state.
     QueryDigest = 1029 "query_digest", Empty;
+    /// Asks for a transfer of the idempotency window.
+    QueryTransfer = 1030 "query_transfer", TransferRef;
+    /// Asks for an authorisation.
+    QueryAuthorisation = 1031 "query_authorisation", TransferRef;
 }
 
 impl CommandKind {

@@ -2,12 +2,13 @@
 //! holds its default is left out of the JSON line.
 
 use super::command::{
-    Algorithm, CommandKind, InstrumentPhase, OrderType, Priority, Side, TimeInForce,
+    AccountFlags, Algorithm, CommandKind, InstrumentPhase, OrderType, Priority, Side, TimeInForce,
+    TransferFlags,
 };
 use super::reason::{CancelReason, Reason};
 use super::units::{
-    AccountId, Amount, ClientOrderId, InstrumentId, OrderId, ParticipantId, PaymentId, Price,
-    Quantity, Timestamp, TransferId,
+    AccountId, Amount, AssetId, ClientOrderId, InstrumentId, OrderId, ParticipantId, PaymentId,
+    Price, Quantity, Timestamp, TransferId,
 };
 use super::wire::{Field, WireStruct, Zero, wire_enum, wire_struct};
 
@@ -132,6 +133,58 @@ wire_struct! {
         state: AuthorisationState,
         /// Reserved.
         _reserved: [Zero; 15],
+    }
+}
+
+wire_enum! {
+    /// Where a transfer is in its life.
+    pub enum TransferState : u8 {
+        /// Moved, for good.
+        Done = 0 "done",
+        /// Reserved, waits to be posted or voided.
+        Pending = 1 "pending",
+        /// Was pending and has been posted.
+        Posted = 2 "posted",
+        /// Was pending and has been voided.
+        Voided = 3 "voided",
+        /// Was pending and has timed out.
+        Expired = 4 "expired",
+        /// Refused for a reason that another moment might have turned: the id stays failed.
+        Failed = 5 "failed",
+    }
+}
+
+wire_struct! {
+    /// A transfer as it stands in the idempotency window.
+    pub struct TransferRecord {
+        /// The transfer.
+        id: TransferId,
+        /// What it moved or reserved, minor units.
+        amount: Amount,
+        /// The transfer it posted or voided, 0 for none.
+        pending_id: TransferId,
+        /// Opaque to the engine.
+        user_data_128: u128,
+        /// Pays.
+        debit_account: AccountId,
+        /// Receives.
+        credit_account: AccountId,
+        /// Opaque to the engine.
+        user_data_64: u64,
+        /// Opaque to the engine.
+        user_data_32: u32,
+        /// Life of a pending transfer in seconds, 0 for ever.
+        timeout_s: u32,
+        /// What it moves.
+        asset: AssetId,
+        /// Opaque to the engine.
+        code: u16,
+        /// How it moves.
+        flags: TransferFlags,
+        /// Where it is in its life.
+        state: TransferState,
+        /// Reserved.
+        _reserved: [Zero; 7],
     }
 }
 
@@ -308,8 +361,10 @@ wire_struct! {
         account: AccountId,
         /// Its owner.
         participant: ParticipantId,
+        /// What it may do, and whether it is closed.
+        flags: AccountFlags,
         /// Reserved.
-        _reserved: [Zero; 4],
+        _reserved: [Zero; 2],
         /// Minor units reserved to leave.
         debits_pending: Amount,
         /// Minor units that left.
@@ -551,4 +606,6 @@ events! {
     Queue = 27 "queue", Queue;
     /// Answer to query_digest.
     Digest = 28 "digest", Digest;
+    /// Answer to query_transfer.
+    TransferRecord = 29 "transfer_record", TransferRecord;
 }

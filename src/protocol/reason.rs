@@ -153,6 +153,8 @@ wire_enum! {
         NotAuthorised = 112 "not_authorised",
         /// Value outside its documented range.
         OutOfRange = 113 "out_of_range",
+        /// No such transfer in the idempotency window.
+        TransferNotFound = 114 "transfer_not_found",
 
         /// Not enough liquidity for the payment's class.
         InsufficientLiquidity = 200 "insufficient_liquidity",
@@ -229,6 +231,26 @@ wire_enum! {
         NotionalOverflow = 312 "notional_overflow",
         /// The order is filled or cancelled: nothing of it is kept.
         OrderFinished = 313 "order_finished",
+    }
+}
+
+impl Reason {
+    /// Whether another moment might have turned it: a transfer refused for such a reason keeps its
+    /// id failed, and the next with that id is answered `id_already_failed`. TigerBeetle's transient
+    /// statuses, and `phase_forbids` and `participant_blocked`.
+    pub const fn is_transient(self) -> bool {
+        matches!(
+            self,
+            Reason::DebitAccountNotFound
+                | Reason::CreditAccountNotFound
+                | Reason::PendingTransferNotFound
+                | Reason::ExceedsCredits
+                | Reason::ExceedsDebits
+                | Reason::DebitAccountAlreadyClosed
+                | Reason::CreditAccountAlreadyClosed
+                | Reason::PhaseForbids
+                | Reason::ParticipantBlocked
+        )
     }
 }
 

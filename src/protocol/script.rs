@@ -189,28 +189,33 @@ fn frame_of(kind: CommandKind, mut object: Map<String, Value>) -> Result<Command
     Ok(CommandFrame::from_parts(kind, &body, &items))
 }
 
-/// Only what posts or voids a pending transfer may leave out accounts and amount.
+/// Who posts or voids a pending transfer may leave out accounts and amount; a balancing transfer
+/// and a final capture may leave out the amount and take all there is.
 fn check_transfer(
     kind: CommandKind,
     name: &str,
     object: &Map<String, Value>,
 ) -> Result<(), String> {
+    let has_flag = |wanted: &[&str]| {
+        let flags = object.get("flags").and_then(Value::as_array);
+        let mut flags = flags.into_iter().flatten().filter_map(Value::as_str);
+        flags.any(|flag| wanted.contains(&flag))
+    };
     let needed: &[&str] = match kind {
-        CommandKind::Transfer | CommandKind::Transfers => {
-            let resolves = object
-                .get("flags")
-                .and_then(Value::as_array)
-                .is_some_and(|flags| {
-                    flags
-                        .iter()
-                        .any(|flag| flag == "post_pending" || flag == "void_pending")
-                });
-            if resolves {
-                &[]
-            } else {
-                &["debit_account", "credit_account", "amount"]
-            }
+        CommandKind::Transfer | CommandKind::Transfers
+            if has_flag(&["post_pending", "void_pending"]) =>
+        {
+            &[]
         }
+        CommandKind::Transfer | CommandKind::Transfers
+            if has_flag(&["balancing_debit", "balancing_credit"]) =>
+        {
+            &["debit_account", "credit_account"]
+        }
+        CommandKind::Transfer | CommandKind::Transfers => {
+            &["debit_account", "credit_account", "amount"]
+        }
+        CommandKind::Capture if object.get("final") == Some(&Value::Bool(true)) => &[],
         CommandKind::Increment | CommandKind::Capture | CommandKind::Refund => &["amount"],
         _ => &[],
     };

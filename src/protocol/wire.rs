@@ -288,6 +288,8 @@ macro_rules! wire_flags {
             $($(#[doc = $vdoc])* pub const $flag: $name = $name($value);)*
             /// Every bit with its name in scripts.
             pub const NAMES: &'static [(&'static str, u16)] = &[$(($text, $value)),*];
+            /// Every bit that means something.
+            pub const BITS: u16 = 0 $(| $value)*;
             /// No bit set.
             pub const NONE: $name = $name(0);
 
@@ -309,7 +311,7 @@ macro_rules! wire_flags {
 
             /// Whether no reserved bit is set.
             pub const fn is_valid(self) -> bool {
-                self.0 & !(0 $(| $value)*) == 0
+                self.0 & !Self::BITS == 0
             }
         }
 

@@ -74,7 +74,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 /// Rooms of the engine do not know each other; what they may share is listed.
 const ROOMS: &[(&str, &[&str])] = &[
     ("ledger.rs", &["index"]),
-    ("transfers.rs", &["index"]),
+    ("window.rs", &["index"]),
+    ("deadlines.rs", &["index"]),
+    ("transfers.rs", &["deadlines", "index", "window"]),
+    ("authorisations.rs", &["deadlines", "index", "window"]),
     ("reference_data.rs", &["index"]),
     // An instrument's row is kept in a registry, like an asset's.
     ("instruments.rs", &["index", "reference_data"]),
@@ -82,9 +85,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("index.rs", &[]),
     ("outbox.rs", &[]),
     ("limits.rs", &[]),
-    ("settlement", &["index"]),
+    ("settlement", &["deadlines", "index", "window"]),
     // Tables are written and read the same way everywhere.
-    ("matching", &["Limits", "snapshot"]),
+    ("matching", &["Limits", "deadlines", "snapshot"]),
 ];
 
 #[test]

@@ -8,6 +8,7 @@ use millrace::engine::{Engine, Limits, Outbox};
 use millrace::protocol::event::Event;
 use millrace::protocol::frame::{CommandFrame, EventSlot};
 use millrace::protocol::json::write_command;
+use millrace::protocol::reason::Reason;
 use millrace::protocol::script::ScriptParser;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -110,7 +111,10 @@ fn play(seed: u64, commands: u64) -> BTreeSet<String> {
         seen.extend(events.events().iter().map(kind_of));
         let refused = events.events().iter().all(|event| match event.event() {
             Some(Event::Rejected(_) | Event::OrderRejected(_)) => true,
-            Some(Event::Transfer(done)) => done.status.name() != "created",
+            // A refusal for a passing reason keeps the id failed.
+            Some(Event::Transfer(done)) => {
+                done.status != Reason::Created && !done.status.is_transient()
+            }
             _ => false,
         });
         if refused {

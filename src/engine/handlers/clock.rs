@@ -1,6 +1,7 @@
 //! The business day and the clock: what time and phases bring with them.
 
-use super::{ok, orders, payments, rejected};
+use super::{authorisations, ok, orders, payments, rejected, transfers};
+use crate::engine::deadlines::Due;
 use crate::engine::outbox::Outbox;
 use crate::engine::state::State;
 use crate::protocol::command::{CommandKind, SetPhase};
@@ -23,10 +24,29 @@ pub(in crate::engine) fn set_phase(state: &mut State, asked: &SetPhase, out: &mu
     state.look_again();
     if work.starts_day {
         state.matching.roll_day();
+        state.transfers.roll();
+        state.authorisations.roll();
+        state.authorisation_steps.roll();
     }
 }
 
-/// Lets time pass. Nothing waits for time yet.
+/// What comes due before one command at most; what is left comes due before the next ones, for
+/// which node and script see to it that there are some.
+const LAPSES_PER_COMMAND: usize = 256;
+
+/// Does what has come due by now, the earliest first, before a command sees the state.
+#[cold]
+pub(in crate::engine) fn let_lapse(state: &mut State, out: &mut Outbox) {
+    for _ in 0..LAPSES_PER_COMMAND {
+        match state.deadlines.pop_due(state.now) {
+            Some(Due::Transfer(handle)) => transfers::expire(state, handle, out),
+            Some(Due::Authorisation(handle)) => authorisations::expire(state, handle, out),
+            None => break,
+        }
+    }
+}
+
+/// Lets time pass: what has come due by then was done before.
 pub(in crate::engine) fn tick(out: &mut Outbox) {
     ok(CommandKind::Tick, out);
 }

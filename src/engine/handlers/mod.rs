@@ -1,8 +1,10 @@
 //! Handlers: one function per command, named like it. Each goes CHECK, DECIDE, COMMIT: checks
 //! return a reason and touch nothing; once it says "From here it succeeds." there is only mutation.
 
+pub(super) mod authorisations;
 pub(super) mod clock;
 pub(super) mod fills;
+pub(super) mod hints;
 pub(super) mod liquidity;
 pub(super) mod orders;
 pub(super) mod payments;

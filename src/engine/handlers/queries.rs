@@ -1,17 +1,22 @@
 //! Queries: what stands where. They change nothing, take no sequence and are not journaled.
 
 use super::fills::hold_of;
-use super::{payments, rejected};
+use super::{authorisations, payments, rejected};
 use crate::engine::index::Handle;
 use crate::engine::matching::{Lookup, OrderView};
 use crate::engine::outbox::Outbox;
 use crate::engine::state::State;
-use crate::protocol::command::{AccountRef, CommandKind, PaymentRef, QueryBook, QueryOrder, Side};
+use crate::protocol::command::{
+    AccountRef, CommandKind, PaymentRef, QueryBook, QueryOrder, Side, TransferRef,
+};
 use crate::protocol::event::{
     Account, Book, BookLevel, EventKind, Order, OrderState, Payment, PaymentState, Queue,
+    TransferRecord, TransferState,
 };
 use crate::protocol::reason::Reason;
-use crate::protocol::units::{AccountId, Amount, InstrumentId, ParticipantId, PaymentId, Quantity};
+use crate::protocol::units::{
+    AccountId, Amount, AssetId, InstrumentId, ParticipantId, PaymentId, Quantity,
+};
 use crate::protocol::wire::Zero;
 
 /// Payments one answer to query_queue lists; the head counts all.
@@ -37,9 +42,59 @@ pub(in crate::engine) fn query_account(state: &State, asked: &AccountRef, out: &
         available: row.available(),
         account: asked.account,
         participant: ParticipantId(state.participants.row(row.participant).id),
-        _reserved: [Zero::Zero; 4],
+        flags: row.flags(),
+        _reserved: [Zero::Zero; 2],
     };
     out.push(EventKind::Account, &body);
+}
+
+/// A transfer of the idempotency window.
+pub(in crate::engine) fn query_transfer(state: &State, asked: &TransferRef, out: &mut Outbox) {
+    let Some(handle) = state.transfers.find(asked.id.0) else {
+        let reason = Reason::TransferNotFound;
+        return rejected(CommandKind::QueryTransfer, asked.id.0, reason, out);
+    };
+    let row = state.transfers.row(handle);
+    // Of a failed one nothing is kept but its id.
+    let (debit_account, credit_account, asset) = if row.status() == TransferState::Failed {
+        (AccountId(0), AccountId(0), AssetId(0))
+    } else {
+        let (debit, credit) = (state.ledger.row(row.debit), state.ledger.row(row.credit));
+        let asset = state.assets.row(debit.asset).id;
+        (AccountId(debit.id), AccountId(credit.id), AssetId(asset))
+    };
+    let (user_data_128, user_data_64, user_data_32) = row.user_data();
+    let body = TransferRecord {
+        id: row.id(),
+        amount: row.amount(),
+        pending_id: row.pending_id(),
+        user_data_128,
+        debit_account,
+        credit_account,
+        user_data_64,
+        user_data_32,
+        timeout_s: row.timeout_s(),
+        asset,
+        code: row.code(),
+        flags: row.flags(),
+        state: row.status(),
+        _reserved: [Zero::Zero; 7],
+    };
+    out.push(EventKind::TransferRecord, &body);
+}
+
+/// An authorisation as it stands.
+pub(in crate::engine) fn query_authorisation(state: &State, asked: &TransferRef, out: &mut Outbox) {
+    match state.authorisations.find(asked.id.0) {
+        Some(handle) => {
+            let body = authorisations::describe(state.authorisations.row(handle));
+            out.push(EventKind::Authorisation, &body);
+        }
+        None => {
+            let reason = Reason::AuthorisationNotFound;
+            rejected(CommandKind::QueryAuthorisation, asked.id.0, reason, out);
+        }
+    }
 }
 
 /// A payment, and why it waits if it does.

@@ -79,7 +79,7 @@ pub(in crate::engine) fn create_account(
 }
 
 fn open_account(state: &mut State, asked: &CreateAccount) -> Result<(), Reason> {
-    if !asked.flags.is_valid() {
+    if !asked.flags.is_valid() || asked.flags.has(AccountFlags::CLOSED) {
         return Err(Reason::ReservedFlag);
     }
     match asked.account.0 {
@@ -129,7 +129,7 @@ fn compare_account(state: &State, old: u32, asked: &CreateAccount) -> Reason {
     };
     let is_same = state.participants.row(row.participant).id == asked.participant.0
         && state.assets.row(row.asset).id == asked.asset.0
-        && row.flags() == implied;
+        && row.opening_flags() == implied;
     if is_same {
         Reason::Exists
     } else {
