@@ -116,17 +116,32 @@ impl Transfers {
         }
     }
 
-    /// One transfer, or one command of `batch` transfers.
+    /// One transfer, or one command of `batch` transfers, filled as TigerBeetle's benchmark fills
+    /// them: ids from the largest down, random user data and codes, the asset named.
     pub fn next_batch(&mut self, batch: usize) -> CommandFrame {
         if batch == 1 {
-            return CommandFrame::new(CommandKind::Transfer, &self.one());
+            return CommandFrame::new(CommandKind::Transfer, &self.filled());
         }
-        let items: Vec<Transfer> = (0..batch).map(|_| self.one()).collect();
+        let items: Vec<Transfer> = (0..batch).map(|_| self.filled()).collect();
         let head = crate::protocol::command::Transfers {
             count: batch as u32,
             _reserved: [Z; 12],
         };
         CommandFrame::with_items(CommandKind::Transfers, &head, &items)
+    }
+
+    #[inline]
+    fn filled(&mut self) -> Transfer {
+        let plain = self.one();
+        Transfer {
+            id: TransferId(u128::MAX - plain.id.0),
+            user_data_128: self.rng.random(),
+            user_data_64: self.rng.random(),
+            user_data_32: self.rng.random(),
+            asset: AssetId(1),
+            code: self.rng.random_range(1..=u16::MAX),
+            ..plain
+        }
     }
 
     #[inline]

@@ -1,8 +1,9 @@
 //! `millrace journal`: what is in a journal, readable.
 
 use super::{CliError, settings};
-use crate::protocol::frame::CommandRef;
+use crate::protocol::frame::{CommandRef, FrameError};
 use crate::protocol::json::write_command;
+use crate::protocol::record::unfold;
 use millrace_journal::{EndState, Reader};
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -38,6 +39,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     }
     let mut out = std::io::stdout().lock();
     let mut text = String::new();
+    let mut words = Vec::new();
     let mut printed = 0;
     while args.limit.is_none_or(|limit| printed < limit) {
         let Some(record) = reader.next().map_err(CliError::failed)? else {
@@ -54,7 +56,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
                 record.payload.len()
             );
         }
-        match CommandRef::from_bytes(record.payload).and_then(|c| c.decode().map(|_| c)) {
+        match command(record.payload, &mut words) {
             Ok(command) => write_command(&mut text, Some(record.sequence), command),
             Err(error) => {
                 let _ = write!(
@@ -76,4 +78,11 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         eprintln!("millrace: a torn tail follows, never acknowledged; the next start cuts it");
     }
     Ok(())
+}
+
+/// The command in a record, checked.
+fn command<'a>(record: &[u8], words: &'a mut Vec<u128>) -> Result<CommandRef<'a>, FrameError> {
+    let length = unfold(record, words)?;
+    let command = CommandRef::from_bytes(&bytemuck::cast_slice(words)[..length])?;
+    command.decode().map(|_| command)
 }

@@ -1,8 +1,8 @@
 //! The journaler: makes commands durable before anyone may act on them.
 //!
-//! It takes whatever is in the ring, appends every command's bytes as they lie, commits once for
-//! all of them and only then lets the ring go on. While it syncs, the next batch gathers: that is
-//! the whole of group commit. Queries ride along and leave no trace.
+//! It takes whatever is in the ring, appends every command's bytes as they lie (long ones folded),
+//! commits once for all of them and only then lets the ring go on. While it syncs, the next batch
+//! gathers: that is the whole of group commit. Queries ride along and leave no trace.
 //!
 //! A failed append or sync ends the process on the spot, with the batch still held back: nothing
 //! of it is executed, nothing is acknowledged, nothing is tried again.
@@ -10,7 +10,8 @@
 use super::JournalPoller;
 use super::threads::Signal;
 use crate::protocol::command::CommandKind;
-use crate::protocol::frame::{CommandSlot, SLOT_BYTES};
+use crate::protocol::frame::{CommandSlot, HEADER_BYTES, SLOT_BYTES};
+use crate::protocol::record::Folder;
 use crate::telemetry::Progress;
 use millrace_journal::{AppendError, Writer};
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 pub struct Journaler {
     poller: JournalPoller,
     writer: Writer,
+    folder: Folder,
     sequence: u64,
     room: Room,
     progress: Arc<Progress>,
@@ -40,6 +42,7 @@ impl Journaler {
         let mut journaler = Journaler {
             poller,
             writer,
+            folder: Folder::default(),
             sequence,
             room,
             progress,
@@ -67,7 +70,7 @@ impl Journaler {
             if slot.header().kind >= CommandKind::FIRST_QUERY {
                 continue;
             }
-            match append(&mut self.writer, slot, &mut pieces) {
+            match append(&mut self.writer, &mut self.folder, slot, &mut pieces) {
                 Ok(sequence) => assert_eq!(sequence, self.sequence + 1, "journal sequence"),
                 Err(error) => die(&error, self.sequence),
             }
@@ -149,25 +152,29 @@ impl Room {
     }
 }
 
+/// Appends the command that begins in `first`, a long one folded.
+#[inline]
 fn append<'a>(
     writer: &mut Writer,
+    folder: &mut Folder,
     first: &CommandSlot,
     pieces: &mut impl Iterator<Item = &'a CommandSlot>,
 ) -> Result<u64, AppendError> {
-    let length = first.header().length as usize;
+    let header = first.header();
+    let length = header.length as usize;
     if length <= SLOT_BYTES {
         return writer.append(&first.bytes[..length]);
     }
-    writer.begin(length)?;
-    writer.put(&first.bytes);
+    folder.begin(header);
+    folder.put(&first.bytes[HEADER_BYTES..]);
     let mut rest = length - SLOT_BYTES;
     while rest > 0 {
         let piece = pieces.next().expect("a command is published whole");
         let bytes = rest.min(SLOT_BYTES);
-        writer.put(&piece.bytes[..bytes]);
+        folder.put(&piece.bytes[..bytes]);
         rest -= bytes;
     }
-    Ok(writer.finish())
+    writer.append(folder.finish())
 }
 
 /// The end of a node whose journal cannot be written. The batch's guard is never dropped, so no

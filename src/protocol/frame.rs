@@ -195,6 +195,8 @@ pub enum FrameError {
     NewerRelease(u16),
     /// Reserved header fields are not zero.
     ReservedNotZero,
+    /// A record says that it is folded, and is not as folding would leave it.
+    BadFold,
     /// The bytes do not lie at a multiple of 16.
     Misaligned,
     /// The body is not one of its kind.
@@ -214,6 +216,7 @@ impl std::fmt::Display for FrameError {
                 "frame of release {release}, this is release {RELEASE}: upgrade first"
             ),
             FrameError::ReservedNotZero => f.write_str("reserved header fields are not zero"),
+            FrameError::BadFold => f.write_str("the folded body is not one"),
             FrameError::Misaligned => f.write_str("frame is not aligned to 16 bytes"),
             FrameError::BadBody(kind, error) => write!(f, "{kind}: {error}"),
         }

@@ -1,7 +1,8 @@
 //! The language of the house: units, commands, events, reasons, and the bytes they travel in.
 //!
 //! A command has the same bytes in the socket, the ring slot, the journal and the engine's hand.
-//! Doors (sockets, scripts) translate into them once; nobody copies them into another form.
+//! Doors (sockets, scripts) translate into them once; nobody copies them into another form. (A long
+//! command lies in the journal with its zero words folded away: [`record`].)
 //! The byte map is docs/protocol.md. This floor knows no thread, socket, clock or file.
 
 pub mod command;
@@ -9,6 +10,7 @@ pub mod event;
 pub mod frame;
 pub mod json;
 pub mod reason;
+pub mod record;
 pub mod script;
 pub mod session;
 pub mod units;

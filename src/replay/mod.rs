@@ -10,7 +10,8 @@ pub mod snapshot_store;
 
 use crate::engine::{Engine, Outbox};
 use crate::protocol::command::CommandKind;
-use crate::protocol::frame::{CommandRef, EventSlot, FRAME_BYTES_MAX, FrameError};
+use crate::protocol::frame::{CommandRef, EventSlot, FrameError};
+use crate::protocol::record::unfold;
 use crate::session::SessionTable;
 use millrace_journal::{ReadError, Reader};
 use std::path::{Path, PathBuf};
@@ -259,16 +260,7 @@ struct Copied {
 impl Copied {
     /// Copies and checks a record.
     fn copy(&mut self, sequence: u64, payload: &[u8]) -> Result<(), NotACommand> {
-        if payload.is_empty() || payload.len() > FRAME_BYTES_MAX {
-            return Err(FrameError::BadLength(payload.len() as u32).into());
-        }
-        let words = payload.len().div_ceil(16);
-        if self.words.len() < words {
-            self.words.resize(words, 0);
-        }
-        bytemuck::cast_slice_mut::<u128, u8>(&mut self.words)[..payload.len()]
-            .copy_from_slice(payload);
-        self.length = payload.len();
+        self.length = unfold(payload, &mut self.words)?;
         self.sequence = sequence;
         let command = CommandRef::from_bytes(self.bytes())?;
         command.decode()?;

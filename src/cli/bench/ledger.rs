@@ -14,6 +14,7 @@ use crate::pipeline::threads::{CoreChoice, allowed_cores, nearest_to_disk};
 use crate::process::NodeProcess;
 use crate::protocol::command::{Command, ITEMS_MAX, Transfer};
 use crate::protocol::frame::{CommandRef, HEADER_BYTES};
+use crate::protocol::record::unfold;
 use hdrhistogram::Histogram;
 use millrace_journal::{Reader, slot_bytes};
 use serde_json::{Value, json};
@@ -230,8 +231,11 @@ fn journal_bytes(dir: &Path) -> Result<f64, CliError> {
     let mut reader = Reader::open(dir).map_err(CliError::failed)?;
     reader.seek(SETUP_COMMANDS + 1).map_err(CliError::failed)?;
     let (mut bytes, mut transfers) = (0, 0);
+    let mut words = Vec::new();
     while let Some(record) = reader.next().map_err(CliError::failed)? {
-        let command = CommandRef::from_bytes(record.payload).map_err(CliError::failed)?;
+        let length = unfold(record.payload, &mut words).map_err(CliError::failed)?;
+        let frame = &bytemuck::cast_slice(&words)[..length];
+        let command = CommandRef::from_bytes(frame).map_err(CliError::failed)?;
         bytes += slot_bytes(record.payload.len());
         transfers += match command.decode().map_err(CliError::failed)? {
             Command::Transfers(_, items) => items.len(),
