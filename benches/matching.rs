@@ -14,10 +14,10 @@
 //! - `cancels` is the flow of equity markets: about half new, 15 % of these immediate-or-cancel,
 //!   nearly everything cancelled, one in five modified first, 2 % of cancels too late.
 
-use millrace::engine::matching::{Lookup, Matching, NewOrder, Outcome, Slot, Step};
+use millrace::engine::matching::{Lookup, Matching, NewOrder, Outcome, Slot, Step, no_band};
 use millrace::engine::{Limits, Take};
 use millrace::protocol::command::{OrderType, SelfTrade, Side, TimeInForce};
-use millrace::protocol::units::{ClientOrderId, Price, Quantity, Timestamp};
+use millrace::protocol::units::{ClientOrderId, Price, Quantity};
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -256,12 +256,13 @@ fn apply(room: &mut Matching, command: &Command) -> (u64, i64) {
                 order_type: OrderType::Limit,
                 time_in_force,
                 self_trade: SelfTrade::Allow,
+                post_only: false,
                 price,
                 quantity: Quantity(command.quantity),
-                expires_at: Timestamp(0),
                 base_account: command.participant,
                 quote_account: command.participant,
                 fee_budget: 1 << 40,
+                special: None,
             });
             execute(room, slot, time_in_force == TimeInForce::Gtc)
         }
@@ -293,7 +294,8 @@ fn apply(room: &mut Matching, command: &Command) -> (u64, i64) {
 #[inline]
 fn execute(room: &mut Matching, slot: Slot, rests: bool) -> (u64, i64) {
     let (mut lots, mut last) = (0, 0);
-    let outcome = room.execute(slot, |step| match step {
+    let band = no_band(room.order(slot).side);
+    let outcome = room.execute(slot, band, |step| match step {
         Step::Fill(fill) => {
             lots += fill.quantity.0;
             last = fill.maker.price.0;

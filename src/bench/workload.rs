@@ -4,7 +4,7 @@ use crate::protocol::RELEASE;
 use crate::protocol::command::CancelOrder;
 use crate::protocol::command::{
     AccountFlags, AssetKind, CommandKind, CreateAccount, CreateAsset, CreateInstrument,
-    CreateParticipant, OrderType, PlaceOrder, Priority, ReplaceOrder, SelfTrade, Side,
+    CreateParticipant, OrderType, Peg, PlaceOrder, Priority, ReplaceOrder, SelfTrade, Side,
     SubmitPayment, TimeInForce, Transfer, TransferFlags,
 };
 use crate::protocol::frame::{CommandFrame, CommandHeader, CommandSlot, HEADER_BYTES};
@@ -56,7 +56,8 @@ pub fn create_asset(asset: u32, code: &str) -> CommandFrame {
 pub fn create_participant(participant: u32, code: &str) -> CommandFrame {
     let body = CreateParticipant {
         participant: ParticipantId(participant),
-        _reserved: [Z; 12],
+        group: 0,
+        _reserved: [Z; 8],
         code: Text16::new(code).expect("a short code"),
     };
     CommandFrame::new(CommandKind::CreateParticipant, &body)
@@ -283,7 +284,12 @@ impl Orders {
             time_in_force,
             post_only: Bool::No,
             self_trade: SelfTrade::Default,
-            _reserved: [Z; 11],
+            slide: Bool::No,
+            peg: Peg::None,
+            keep_on_disconnect: Bool::No,
+            _reserved: [Z; 8],
+            offset: Price(0),
+            min_quantity: Quantity(0),
         }
     }
 
@@ -376,7 +382,12 @@ impl Workload for Orders {
             max_price: Price(1 << 40),
             max_quantity: Quantity(1 << 30),
             fee_account: AccountId(house + 2),
-            _reserved_end: [Z; 8],
+            min_quantity: Quantity(1),
+            price_step: 1,
+            reference_price: Price(0),
+            static_band: 0,
+            dynamic_band: 0,
+            max_notional: Amount::ZERO,
         };
         all.push(CommandFrame::new(
             CommandKind::CreateInstrument,

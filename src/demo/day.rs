@@ -8,7 +8,7 @@
 use super::Size;
 use crate::bench::workload::{create_account, create_asset, create_participant, transfer};
 use crate::protocol::command::{
-    AccountFlags, Algorithm, CancelOrder, CommandKind, CreateInstrument, DayPhase, OrderType,
+    AccountFlags, Algorithm, CancelOrder, CommandKind, CreateInstrument, DayPhase, OrderType, Peg,
     PlaceOrder, Priority, RunLiquiditySaving, SelfTrade, SetPhase, Side, SubmitPayment,
     TimeInForce,
 };
@@ -196,7 +196,12 @@ fn instrument(share: u32) -> CommandFrame {
         max_price: Price(1_000_000),
         max_quantity: Quantity(10_000),
         fee_account: AccountId(HOUSE_EUR),
-        _reserved_end: [Z; 8],
+        min_quantity: Quantity(1),
+        price_step: 1,
+        reference_price: Price(0),
+        static_band: 0,
+        dynamic_band: 0,
+        max_notional: Amount::ZERO,
     };
     CommandFrame::new(CommandKind::CreateInstrument, &body)
 }
@@ -378,7 +383,12 @@ impl Inventor {
             time_in_force,
             post_only: Bool::No,
             self_trade: SelfTrade::Default,
-            _reserved: [Z; 11],
+            slide: Bool::No,
+            peg: Peg::None,
+            keep_on_disconnect: Bool::No,
+            _reserved: [Z; 8],
+            offset: Price(0),
+            min_quantity: Quantity(0),
         };
         CommandFrame::new(CommandKind::PlaceOrder, &body)
     }

@@ -3,7 +3,8 @@
 
 use super::Engine;
 use super::deadlines::{DeadlineSlot, Due};
-use super::handlers::fills::hold_of;
+use super::handlers::fills::held_for;
+use super::matching::OrderView;
 use super::state::State;
 use crate::protocol::command::{Priority, Side, TransferFlags};
 use crate::protocol::event::{AuthorisationState, TransferState};
@@ -32,7 +33,7 @@ impl Engine {
 }
 
 /// What accounts have pending is exactly what pending transfers and open authorisations reserve,
-/// and each that waits for its time has its own deadline.
+/// and each of them and every order that waits for its time has its own deadline.
 fn audit_pending(state: &State) -> Result<(), String> {
     let accounts = state.ledger.rows().len();
     let (mut debits, mut credits) = (vec![0u128; accounts], vec![0u128; accounts]);
@@ -59,6 +60,23 @@ fn audit_pending(state: &State) -> Result<(), String> {
             audit_deadline(state, row.deadline, Due::Authorisation(handle))?;
         }
     }
+    let mut broken = Ok(());
+    let mut order_waits = |order: OrderView| {
+        if order.expires_at.0 != 0 {
+            waiting += 1;
+            let due = audit_deadline(state, order.deadline, Due::Order(order.slot.row()));
+            if broken.is_ok() {
+                broken = due;
+            }
+        }
+    };
+    for book in 0..state.matching.books() {
+        for side in [Side::Buy, Side::Sell] {
+            state.matching.for_each_order(book, side, &mut order_waits);
+        }
+        state.matching.for_each_waiting(book, &mut order_waits);
+    }
+    broken?;
     if waiting != state.deadlines.len() {
         return Err(format!(
             "{} deadlines, but {waiting} rows wait for their time",
@@ -96,17 +114,17 @@ fn audit_deadline(state: &State, slot: DeadlineSlot, due: Due) -> Result<(), Str
 fn audit_holds(state: &State) -> Result<(), String> {
     let mut held = vec![0u128; state.ledger.rows().len()];
     for (handle, instrument) in state.instruments.rows().iter().enumerate() {
+        let mut add = |order: OrderView| {
+            let account = match order.side {
+                Side::Buy => order.quote_account,
+                Side::Sell => order.base_account,
+            };
+            held[account as usize] += held_for(instrument, &order).0;
+        };
         for side in [Side::Buy, Side::Sell] {
-            state.matching.for_each_order(handle as u32, side, |order| {
-                let account = match side {
-                    Side::Buy => order.quote_account,
-                    Side::Sell => order.base_account,
-                };
-                let (leaves, budget) = (order.leaves, order.fee_budget);
-                let hold = hold_of(instrument, side, order.price, leaves, budget);
-                held[account as usize] += hold.0;
-            });
+            state.matching.for_each_order(handle as u32, side, &mut add);
         }
+        state.matching.for_each_waiting(handle as u32, add);
     }
     for (row, held) in state.ledger.rows().iter().zip(held) {
         if row.held != held {

@@ -27,6 +27,8 @@ pub(super) enum Due {
     Transfer(Handle),
     /// An authorisation lapses.
     Authorisation(Handle),
+    /// An order's time is over; its slot.
+    Order(Handle),
 }
 
 impl Due {
@@ -34,6 +36,7 @@ impl Due {
         match self {
             Due::Transfer(handle) => (0, handle),
             Due::Authorisation(handle) => (1, handle),
+            Due::Order(slot) => (2, slot),
         }
     }
 
@@ -41,6 +44,7 @@ impl Due {
         match kind {
             0 => Due::Transfer(handle),
             1 => Due::Authorisation(handle),
+            2 => Due::Order(handle),
             other => unreachable!("no deadline is of kind {other}"),
         }
     }

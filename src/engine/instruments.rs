@@ -2,7 +2,8 @@
 
 use super::index::Handle;
 use super::reference_data::Named;
-use crate::protocol::command::{CreateInstrument, InstrumentPhase, SelfTrade};
+use crate::protocol::command::{CreateInstrument, InstrumentPhase, SelfTrade, Side};
+use crate::protocol::reason::Reason;
 use crate::protocol::units::{Amount, Price, Quantity, fee_rounded_up, notional};
 use bytemuck::{Pod, Zeroable};
 
@@ -25,6 +26,15 @@ pub(super) struct InstrumentRow {
     phase: u8,
     self_trade: u8,
     reserved: [u8; 6],
+    pub(super) min_quantity: u64,
+    price_step: u64,
+    /// What bands are measured from until something trades, then the price of the last auction; 0
+    /// for nothing.
+    reference_price: i64,
+    static_band: u64,
+    dynamic_band: u64,
+    /// 0 for any.
+    max_notional: u128,
 }
 
 /// Fees are at most the whole notional.
@@ -52,7 +62,105 @@ impl InstrumentRow {
             phase: InstrumentPhase::Continuous as u8,
             self_trade: asked.self_trade as u8,
             reserved: [0; 6],
+            min_quantity: asked.min_quantity.0,
+            price_step: asked.price_step,
+            reference_price: asked.reference_price.0,
+            static_band: asked.static_band,
+            dynamic_band: asked.dynamic_band,
+            max_notional: asked.max_notional.0,
         }
+    }
+
+    /// Whether a listing says the same as this row did: phase and reference price move on.
+    pub(super) fn is_listing_of(&self, other: &InstrumentRow) -> bool {
+        let listed = |row: &InstrumentRow| InstrumentRow {
+            phase: 0,
+            reference_price: 0,
+            ..*row
+        };
+        listed(self) == listed(other)
+    }
+
+    /// What bands are measured from, if anything is.
+    pub(super) fn reference(&self) -> Option<Price> {
+        (self.reference_price != 0).then_some(Price(self.reference_price))
+    }
+
+    /// Measures bands from here on from the price of an auction.
+    pub(super) fn set_reference(&mut self, price: Price) {
+        self.reference_price = price.0;
+    }
+
+    /// Whether a limit may stand there: within the instrument's prices, on a step, in the band.
+    #[inline]
+    pub(super) fn check_price(&self, price: Price) -> Result<(), Reason> {
+        if price.0 < self.min_price || price.0 > self.max_price {
+            return Err(Reason::OutsidePriceBand);
+        }
+        if self.price_step != 1 && price.0.unsigned_abs() % self.price_step != 0 {
+            return Err(Reason::PriceNotOnTick);
+        }
+        match self.reference() {
+            Some(reference)
+                if self.static_band != 0 && price.0.abs_diff(reference.0) > self.static_band =>
+            {
+                Err(Reason::OutsidePriceBand)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The worst price at which an order of `side` may trade without an auction; `last` is the last
+    /// price there was.
+    #[inline]
+    pub(super) fn band(&self, side: Side, last: Option<Price>) -> Price {
+        let mut band = match side {
+            Side::Buy => i64::MAX,
+            Side::Sell => i64::MIN,
+        };
+        if self.static_band | self.dynamic_band == 0 {
+            return Price(band);
+        }
+        let froms = [
+            (self.static_band, self.reference()),
+            (self.dynamic_band, last.or(self.reference())),
+        ];
+        for (width, from) in froms {
+            let Some(Price(from)) = from.filter(|_| width != 0) else {
+                continue;
+            };
+            band = match side {
+                Side::Buy => band.min(from.saturating_add_unsigned(width)),
+                Side::Sell => band.max(from.saturating_sub_unsigned(width)),
+            };
+        }
+        Price(band)
+    }
+
+    /// The next price on a step, away from the other side.
+    pub(super) fn on_step(&self, side: Side, price: i64) -> i64 {
+        let step = i64::try_from(self.price_step).unwrap_or(i64::MAX);
+        let over = price.rem_euclid(step);
+        match side {
+            Side::Buy => price - over,
+            Side::Sell if over == 0 => price,
+            Side::Sell => price.saturating_add(step - over),
+        }
+    }
+
+    /// The price one step short of `price`, for an order of `side`.
+    pub(super) fn short_of(&self, side: Side, price: Price) -> i64 {
+        let step = i64::try_from(self.price_step).unwrap_or(i64::MAX);
+        match side {
+            Side::Buy => price.0.saturating_sub(step),
+            Side::Sell => price.0.saturating_add(step),
+        }
+    }
+
+    /// Whether an order of that notional is more than anybody means.
+    #[inline]
+    pub(super) fn is_too_large(&self, notional: Amount) -> bool {
+        self.max_notional != 0 && notional.0 > self.max_notional
     }
 
     pub(super) fn phase(&self) -> InstrumentPhase {

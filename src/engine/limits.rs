@@ -27,8 +27,13 @@ pub struct Limits {
     pub payments: u32,
     /// Instruments.
     pub instruments: u32,
-    /// Orders resting at once.
+    /// Orders alive at once.
     pub orders: u32,
+    /// Of those, how many may be special: stops, icebergs, pegged, with an expiry, or gone with
+    /// their session.
+    pub special_orders: u32,
+    /// Sessions whose orders go when they do.
+    pub order_sessions: u32,
     /// Client order ids remembered within the business day.
     pub client_order_ids: u32,
     /// Price levels in use at once, over all books.
@@ -49,6 +54,8 @@ impl Default for Limits {
             payments: 1 << 20,
             instruments: 4_096,
             orders: 1 << 20,
+            special_orders: 1 << 18,
+            order_sessions: 4_096,
             client_order_ids: 1 << 21,
             price_levels: 1 << 18,
         }
@@ -63,7 +70,7 @@ impl Limits {
     pub const DAYS_MAX: u32 = 10_000;
 
     /// The tables by name, with the bytes that one entry takes at most, its index included.
-    fn tables(&self) -> [(&'static str, u32, u64); 11] {
+    fn tables(&self) -> [(&'static str, u32, u64); 13] {
         [
             ("assets", self.assets, 64),
             ("participants", self.participants, 72),
@@ -72,8 +79,10 @@ impl Limits {
             ("authorisations", self.authorisations, 176),
             ("authorisation_steps", self.authorisation_steps, 96),
             ("payments", self.payments, 112),
-            ("instruments", self.instruments, 160),
-            ("orders", self.orders, 96),
+            ("instruments", self.instruments, 400),
+            ("orders", self.orders, 100),
+            ("special_orders", self.special_orders, 100),
+            ("order_sessions", self.order_sessions, 44),
             ("client_order_ids", self.client_order_ids, 64),
             ("price_levels", self.price_levels, 640),
         ]
@@ -81,7 +90,7 @@ impl Limits {
 
     /// Deadlines that can stand at once.
     pub(super) fn deadlines(&self) -> usize {
-        self.transfers as usize + self.authorisations as usize
+        self.transfers as usize + self.authorisations as usize + self.special_orders as usize
     }
 
     /// Memory that all tables take at most, bytes.
@@ -134,6 +143,8 @@ impl Limits {
             payments: 4_096,
             instruments: 16,
             orders: 1_024,
+            special_orders: 256,
+            order_sessions: 16,
             client_order_ids: 4_096,
             price_levels: 1_024,
         }

@@ -110,7 +110,7 @@ impl Engine {
             Command::SetCreditLine(asked) => liquidity::set_credit_line(state, asked, out),
             Command::SetPhase(asked) => clock::set_phase(state, asked, out),
             Command::CreateInstrument(asked) => setup::create_instrument(state, asked, out),
-            Command::SetInstrumentPhase(asked) => setup::set_instrument_phase(state, asked, out),
+            Command::SetInstrumentPhase(asked) => orders::set_instrument_phase(state, asked, out),
             Command::PlaceOrder(asked) => orders::place_order(state, asked, out),
             Command::CancelOrder(asked) => orders::cancel_order(state, asked, out),
             Command::ReplaceOrder(asked) => orders::replace_order(state, asked, out),
@@ -153,9 +153,9 @@ impl Engine {
                 let id = asked.participant.0.into();
                 not_supported(CommandKind::SetParticipantState, id, out);
             }
-            Command::Uncross(asked) => {
-                not_supported(CommandKind::Uncross, asked.instrument.0.into(), out);
-            }
+            Command::Uncross(asked) => orders::uncross(state, asked, out),
+            Command::CancelOnDisconnect(asked) => orders::cancel_on_disconnect(state, asked, out),
+            Command::Disconnect(asked) => orders::disconnect(state, asked, out),
             Command::QueryAccount(_)
             | Command::QueryPayment(_)
             | Command::QueryOrder(_)

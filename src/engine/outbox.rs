@@ -63,6 +63,12 @@ impl Outbox {
         self.stamp.flags = QUERY_ANSWER;
     }
 
+    /// The session of the present command.
+    #[inline]
+    pub(super) fn session(&self) -> u64 {
+        self.stamp.session
+    }
+
     /// Adds an event to the present answer.
     #[inline]
     pub(super) fn push<B: IntoBytes + Immutable>(&mut self, kind: EventKind, body: &B) {

@@ -35,15 +35,18 @@ impl AssetRow {
 pub(super) struct ParticipantRow {
     pub(super) code: Text16,
     pub(super) id: u32,
-    reserved: [u8; 12],
+    /// Those of one group count as one in self-trade prevention; 0 for none.
+    pub(super) group: u32,
+    reserved: [u8; 8],
 }
 
 impl ParticipantRow {
-    pub(super) fn new(id: ParticipantId, code: Text16) -> ParticipantRow {
+    pub(super) fn new(id: ParticipantId, code: Text16, group: u32) -> ParticipantRow {
         ParticipantRow {
             code,
             id: id.0,
-            reserved: [0; 12],
+            group,
+            reserved: [0; 8],
         }
     }
 }

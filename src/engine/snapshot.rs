@@ -6,7 +6,7 @@ use super::deadlines::{DeadlineHead, Deadlines};
 use super::ledger::{AccountRow, Ledger};
 use super::limits::Limits;
 use super::matching::Matching;
-use super::reference_data::Registry;
+use super::reference_data::{ParticipantRow, Registry};
 use super::settlement::queue::Payments;
 use super::state::State;
 use super::window::{Window, WindowHead, WindowRow};
@@ -56,7 +56,8 @@ impl Engine {
             return Err(damaged("liquidity saving"));
         };
         let assets = Registry::restore(read_rows(input)?, limits.assets);
-        let participants = Registry::restore(read_rows(input)?, limits.participants);
+        let participants: Registry<ParticipantRow> =
+            Registry::restore(read_rows(input)?, limits.participants);
         let accounts: Vec<AccountRow> = read_rows(input)?;
         let account_room = limits.accounts.max(accounts.len() as u32);
         let ledger = Ledger::restore(accounts, limits.accounts, limits.participants);
@@ -73,7 +74,10 @@ impl Engine {
         let queue_order: Vec<u32> = read_rows(input)?;
         let payments = Payments::restore(payments, &queue_order, limits.payments, account_room);
         let instruments = Registry::restore(read_rows(input)?, limits.instruments);
-        let matching = Matching::read_snapshot(limits, input)?;
+        let mut matching = Matching::read_snapshot(limits, input)?;
+        for (handle, row) in participants.rows().iter().enumerate() {
+            matching.join_group(handle as u32, row.group);
+        }
         let mut state = State::new(&Limits::small());
         state.assets = assets;
         state.participants = participants;

@@ -128,6 +128,12 @@ wire_enum! {
         Continuous = 3 "continuous",
         /// Cancels only.
         Halted = 4 "halted",
+        /// Call auction that opens the day.
+        OpeningAuction = 5 "opening_auction",
+        /// Call auction after a price left its band.
+        VolatilityAuction = 6 "volatility_auction",
+        /// Call auction that closes the day.
+        ClosingAuction = 7 "closing_auction",
     }
 }
 
@@ -175,6 +181,24 @@ wire_enum! {
         Stop = 2 "stop",
         /// Limit once the stop price trades.
         StopLimit = 3 "stop_limit",
+        /// A stop whose price follows the market at a distance, and never goes back.
+        TrailingStop = 4 "trailing_stop",
+        /// At a distance from the best price of the book, whatever it is.
+        Pegged = 5 "pegged",
+    }
+}
+
+wire_enum! {
+    /// What a pegged order keeps its distance from.
+    pub enum Peg : u8 {
+        /// Not pegged.
+        None = 0 "none",
+        /// The best bid.
+        Bid = 1 "bid",
+        /// The best ask.
+        Ask = 2 "ask",
+        /// Half way between, rounded away from the other side.
+        Mid = 3 "mid",
     }
 }
 
@@ -277,8 +301,10 @@ wire_struct! {
     pub struct CreateParticipant {
         /// Its number.
         participant: ParticipantId,
+        /// Those of one group count as one in self-trade prevention; 0 for none.
+        group: u32 = 0,
         /// Reserved.
-        _reserved: [Zero; 12],
+        _reserved: [Zero; 8],
         /// Its code (BIC, LEI prefix).
         code: Text16,
     }
@@ -645,8 +671,19 @@ wire_struct! {
         max_quantity: Quantity = u64::MAX,
         /// Where fees go; needed where a fee is not 0.
         fee_account: AccountId = 0,
-        /// Reserved.
-        _reserved_end: [Zero; 8],
+        /// Smallest quantity of one order, lots.
+        min_quantity: Quantity = 1,
+        /// Prices are multiples of this, ticks.
+        price_step: u64 = 1,
+        /// What bands are measured from until something trades, ticks; 0 for nothing.
+        reference_price: Price = 0,
+        /// How far a limit may lie from the reference price, ticks; 0 for anywhere.
+        static_band: u64 = 0,
+        /// How far a trade may lie from the last one, ticks; 0 for anywhere. Beyond it an auction
+        /// begins.
+        dynamic_band: u64 = 0,
+        /// Largest notional of one order, quote minor units; 0 for any.
+        max_notional: Amount = 0,
     }
 }
 
@@ -693,8 +730,19 @@ wire_struct! {
         post_only: Bool = 0,
         /// What happens when it meets its own participant.
         self_trade: SelfTrade = 0,
+        /// A post-only order that would trade is put one step short of it instead of refused.
+        slide: Bool = 0,
+        /// What a pegged order follows.
+        peg: Peg = 0,
+        /// Stays where its session has all others cancelled at its end.
+        keep_on_disconnect: Bool = 0,
         /// Reserved.
-        _reserved: [Zero; 11],
+        _reserved: [Zero; 8],
+        /// Ticks: how far a trailing stop lies behind the market, or a pegged order above what it
+        /// follows.
+        offset: Price = 0,
+        /// Lots that must fill at once, else none; 0 for any.
+        min_quantity: Quantity = 0,
     }
 }
 
@@ -735,16 +783,42 @@ wire_struct! {
 }
 
 wire_struct! {
-    /// Takes all orders of a participant out of the book.
+    /// Takes all orders of a participant, or of a session, out of the book.
     pub struct MassCancel {
-        /// Whose.
-        participant: ParticipantId,
+        /// Whose; 0 for everybody's of the session.
+        participant: ParticipantId = 0,
         /// Of which instrument; `u32::MAX` for all.
         instrument: InstrumentId = u32::MAX,
         /// Of which side.
         side: SideFilter = 255,
         /// Reserved.
         _reserved: [Zero; 7],
+        /// Of which session, where that asked to be cancelled at its end; 0 for all.
+        session: u64 = 0,
+        /// Reserved.
+        _reserved_end: [Zero; 8],
+    }
+}
+
+wire_struct! {
+    /// What becomes of a session's orders when its connection ends.
+    pub struct CancelOnDisconnect {
+        /// Whether those it enters from now on are cancelled.
+        enabled: Bool = 1,
+        /// Reserved.
+        _reserved: [Zero; 7],
+        /// The session; 0 for the one that asks.
+        session: u64 = 0,
+    }
+}
+
+wire_struct! {
+    /// A session's connection has ended.
+    pub struct SessionRef {
+        /// The session; 0 for the one that asks.
+        session: u64 = 0,
+        /// Reserved.
+        _reserved: [Zero; 8],
     }
 }
 
@@ -1016,6 +1090,10 @@ commands! {
     Uncross = 33 "uncross", InstrumentRef;
     /// Lets time pass.
     Tick = 34 "tick", Empty;
+    /// Has a session's orders cancelled when its connection ends.
+    CancelOnDisconnect = 40 "cancel_on_disconnect", CancelOnDisconnect;
+    /// A session's connection has ended.
+    Disconnect = 41 "disconnect", SessionRef;
     /// Asks for an account.
     QueryAccount = 1024 "query_account", AccountRef;
     /// Asks for a payment.

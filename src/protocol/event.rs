@@ -61,6 +61,8 @@ wire_enum! {
         Filled = 1 "filled",
         /// Gone.
         Cancelled = 2 "cancelled",
+        /// Outside the book: for its stop price, an auction or another order.
+        Waiting = 3 "waiting",
     }
 }
 
@@ -471,6 +473,10 @@ wire_struct! {
         state: OrderState,
         /// Reserved.
         _reserved: [Zero; 12],
+        /// Its trigger while it waits for one, ticks; 0 where it does not.
+        stop_price: Price = 0,
+        /// Lots the book shows of it.
+        displayed: Quantity = 0,
     }
 }
 

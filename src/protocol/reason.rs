@@ -231,6 +231,12 @@ wire_enum! {
         NotionalOverflow = 312 "notional_overflow",
         /// The order is filled or cancelled: nothing of it is kept.
         OrderFinished = 313 "order_finished",
+        /// The order is worth more than one order of the instrument may be.
+        ExceedsMaxNotional = 314 "exceeds_max_notional",
+        /// Nothing to follow: the book has no such price, or nothing has traded yet.
+        NoReferencePrice = 315 "no_reference_price",
+        /// The session has not asked for its orders to be cancelled at its end.
+        SessionNotFound = 316 "session_not_found",
     }
 }
 
@@ -273,5 +279,15 @@ wire_enum! {
         Halted = 6 "halted",
         /// The protection or price band was reached.
         Band = 7 "band",
+        /// Its minimum quantity would not have filled at once.
+        MinimumQuantity = 8 "minimum_quantity",
+        /// Its account did not cover it when it woke.
+        Uncovered = 9 "uncovered",
+        /// An order it was linked to filled, woke or went.
+        Linked = 10 "linked",
+        /// Its session's connection ended.
+        Disconnected = 11 "disconnected",
+        /// Its participant was blocked.
+        Blocked = 12 "blocked",
     }
 }

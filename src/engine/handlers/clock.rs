@@ -30,17 +30,24 @@ pub(in crate::engine) fn set_phase(state: &mut State, asked: &SetPhase, out: &mu
     }
 }
 
-/// What comes due before one command at most; what is left comes due before the next ones, for
-/// which node and script see to it that there are some.
+/// What comes due before one command at most, orders aside; what is left comes due before the next
+/// ones, for which node and script see to it that there are some.
 const LAPSES_PER_COMMAND: usize = 256;
 
 /// Does what has come due by now, the earliest first, before a command sees the state.
 #[cold]
 pub(in crate::engine) fn let_lapse(state: &mut State, out: &mut Outbox) {
-    for _ in 0..LAPSES_PER_COMMAND {
+    let mut lapses = 0;
+    while lapses < LAPSES_PER_COMMAND {
+        lapses += 1;
         match state.deadlines.pop_due(state.now) {
             Some(Due::Transfer(handle)) => transfers::expire(state, handle, out),
             Some(Due::Authorisation(handle)) => authorisations::expire(state, handle, out),
+            Some(Due::Order(slot)) => {
+                // No order may trade when its time is over, however many there are.
+                lapses -= 1;
+                orders::expire_order(state, slot, out);
+            }
             None => break,
         }
     }

@@ -44,7 +44,7 @@ pub(super) struct Fees {
 }
 
 /// Posts a fill of `quantity` lots at `price`: base out of the seller's hold, quote and the buyer's
-/// fee out of the buyer's. `budget` is what the buyer holds for fees. Returns what was charged.
+/// fee out of the buyer's. `budget` is what the buyer holds for fees. Returns what was charged and the notional.
 #[inline]
 pub(super) fn post_fill(
     ledger: &mut Ledger,
@@ -53,17 +53,18 @@ pub(super) fn post_fill(
     seller: Party,
     (price, quantity): (Price, Quantity),
     budget: &mut u128,
-) -> Fees {
+) -> (Fees, Amount) {
     let notional = instrument.notional(price, quantity);
     let notional = notional.expect("below the limit checked at entry");
     let base = base_amount(quantity, instrument.lot_size);
     ledger.capture(seller.base_account, buyer.base_account, base);
     ledger.capture(buyer.quote_account, seller.quote_account, notional);
     let Some(house) = instrument.fee_account() else {
-        return Fees {
+        let none = Fees {
             buyer: 0,
             seller: 0,
         };
+        return (none, notional);
     };
     let mut buyer_fee = charge(notional, buyer.fee_bps).0;
     let from_hold = buyer_fee.min(*budget);
@@ -93,10 +94,36 @@ pub(super) fn post_fill(
             ledger.post(house, account, Amount(amount));
         }
     }
-    Fees {
+    let fees = Fees {
         buyer: buyer_fee as i128 - buyer_rebate as i128,
         seller: seller_fee as i128 - seller_rebate as i128,
+    };
+    (fees, notional)
+}
+
+/// Gives back what a resting buy, as it is after a fill, holds more than it needs for what is left:
+/// what its cover reckoned above the price it paid, and what of its fee budget is too much now.
+#[inline]
+pub(super) fn release_improvement(
+    ledger: &mut Ledger,
+    instrument: &InstrumentRow,
+    buy: &OrderView,
+    (price, quantity): (Price, Quantity),
+    budget: &mut u128,
+) {
+    let left = budget_left(instrument, buy.cover_price, buy.leaves, *budget);
+    let mut improvement = *budget - left;
+    if buy.cover_price != price {
+        let at = |price| {
+            instrument
+                .notional(price, quantity)
+                .expect("below the limit")
+                .0
+        };
+        improvement += at(buy.cover_price) - at(price);
     }
+    ledger.release(buy.quote_account, Amount(improvement));
+    *budget = left;
 }
 
 #[inline]
@@ -132,6 +159,29 @@ pub(in crate::engine) fn hold_of(
         }
         Side::Sell => base_amount(leaves, instrument.lot_size),
     }
+}
+
+/// The account that holds an order's cover.
+#[inline]
+pub(in crate::engine) fn held_at(
+    side: Side,
+    base_account: Handle,
+    quote_account: Handle,
+) -> Handle {
+    match side {
+        Side::Buy => quote_account,
+        Side::Sell => base_account,
+    }
+}
+
+/// What is held for a live order as it stands.
+#[inline]
+pub(in crate::engine) fn held_for(instrument: &InstrumentRow, order: &OrderView) -> Amount {
+    if !order.is_covered {
+        return Amount::ZERO;
+    }
+    let (leaves, budget) = (order.leaves, order.fee_budget);
+    hold_of(instrument, order.side, order.cover_price, leaves, budget)
 }
 
 /// The fee budget an order needs for what is left of it; at most what it has.

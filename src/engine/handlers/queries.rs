@@ -1,9 +1,9 @@
 //! Queries: what stands where. They change nothing, take no sequence and are not journaled.
 
-use super::fills::hold_of;
+use super::fills::held_for;
 use super::{authorisations, payments, rejected};
 use crate::engine::index::Handle;
-use crate::engine::matching::{Lookup, OrderView};
+use crate::engine::matching::{Lookup, OrderView, Place};
 use crate::engine::outbox::Outbox;
 use crate::engine::state::State;
 use crate::protocol::command::{
@@ -15,7 +15,7 @@ use crate::protocol::event::{
 };
 use crate::protocol::reason::Reason;
 use crate::protocol::units::{
-    AccountId, Amount, AssetId, InstrumentId, ParticipantId, PaymentId, Quantity,
+    AccountId, Amount, AssetId, InstrumentId, ParticipantId, PaymentId, Price, Quantity,
 };
 use crate::protocol::wire::Zero;
 
@@ -187,7 +187,6 @@ pub(in crate::engine) fn query_order(state: &State, asked: &QueryOrder, out: &mu
 
 fn describe_order(state: &State, order: &OrderView) -> Order {
     let instrument = state.instruments.row(order.book);
-    let (leaves, budget) = (order.leaves, order.fee_budget);
     Order {
         order_id: order.order_id,
         client_order_id: order.client_order_id,
@@ -195,13 +194,21 @@ fn describe_order(state: &State, order: &OrderView) -> Order {
         instrument: InstrumentId(instrument.id),
         price: order.price,
         quantity: order.quantity,
-        leaves,
-        held: hold_of(instrument, order.side, order.price, leaves, budget),
+        leaves: order.leaves,
+        held: held_for(instrument, order),
         side: order.side,
         order_type: order.order_type,
         time_in_force: order.time_in_force,
-        state: OrderState::Resting,
+        state: match order.place {
+            Place::Book => OrderState::Resting,
+            Place::Beside | Place::Outside => OrderState::Waiting,
+        },
         _reserved: [Zero::Zero; 12],
+        stop_price: state.matching.stop_price(order.slot).unwrap_or(Price(0)),
+        displayed: match order.place {
+            Place::Book => order.displayed,
+            Place::Beside | Place::Outside => Quantity(0),
+        },
     }
 }
 

@@ -9,11 +9,9 @@ use crate::engine::reference_data::{AssetRow, ParticipantRow};
 use crate::engine::state::State;
 use crate::protocol::command::{
     AccountFlags, CommandKind, CreateAccount, CreateAsset, CreateInstrument, CreateParticipant,
-    InstrumentPhase, SetInstrumentPhase,
 };
-use crate::protocol::event::{EventKind, InstrumentPhaseChanged};
 use crate::protocol::reason::Reason;
-use crate::protocol::wire::{Text16, Zero};
+use crate::protocol::wire::Text16;
 
 /// Names an asset.
 pub(in crate::engine) fn create_asset(state: &mut State, asked: &CreateAsset, out: &mut Outbox) {
@@ -35,19 +33,24 @@ pub(in crate::engine) fn create_asset(state: &mut State, asked: &CreateAsset, ou
     );
 }
 
+/// Groups are numbered below 2^31.
+const GROUP_MAX: u32 = u32::MAX >> 1;
+
 /// Names a participant.
 pub(in crate::engine) fn create_participant(
     state: &mut State,
     asked: &CreateParticipant,
     out: &mut Outbox,
 ) {
-    let row = ParticipantRow::new(asked.participant, asked.code);
+    let row = ParticipantRow::new(asked.participant, asked.code, asked.group);
     let result = check_code(&asked.code).and_then(|()| match state.participants.find(row.id) {
         Some(old) if *state.participants.row(old) == row => Err(Reason::Exists),
         Some(_) => Err(Reason::ExistsWithDifferentContent),
+        None if asked.group > GROUP_MAX => Err(Reason::OutOfRange),
         None if !state.participants.has_room() => Err(Reason::CapacityExhausted),
         None => {
-            state.participants.add(row);
+            let handle = state.participants.add(row);
+            state.matching.join_group(handle, row.group);
             Ok(())
         }
     });
@@ -151,9 +154,7 @@ pub(in crate::engine) fn create_instrument(
 fn list_instrument(state: &mut State, asked: &CreateInstrument) -> Result<(), Reason> {
     let row = check_instrument(state, asked)?;
     if let Some(old) = state.instruments.find(row.id) {
-        let mut old = *state.instruments.row(old);
-        old.set_phase(row.phase());
-        return Err(if old == row {
+        return Err(if state.instruments.row(old).is_listing_of(&row) {
             Reason::Exists
         } else {
             Reason::ExistsWithDifferentContent
@@ -186,7 +187,10 @@ fn check_instrument(state: &State, asked: &CreateInstrument) -> Result<Instrumen
         && asked.tick_value > 0
         && asked.min_price.0 >= 1
         && asked.max_price >= asked.min_price
-        && asked.max_quantity.0 > 0
+        && asked.min_quantity.0 > 0
+        && asked.max_quantity >= asked.min_quantity
+        && asked.price_step > 0
+        && asked.reference_price.0 >= 0
         && fees.iter().all(|bps| bps.abs() <= FEE_BPS_MAX)
         // A rebate is paid out of the other side's fee, never out of the house's pocket.
         && fees.iter().sum::<i32>() >= 0;
@@ -207,34 +211,4 @@ fn check_instrument(state: &State, asked: &CreateInstrument) -> Result<Instrumen
         return Err(Reason::AccountsMustHaveTheSameLedger);
     }
     Ok(InstrumentRow::new(asked, base, quote, fee_account))
-}
-
-/// Moves an instrument to another phase. Auctions are not there yet.
-pub(in crate::engine) fn set_instrument_phase(
-    state: &mut State,
-    asked: &SetInstrumentPhase,
-    out: &mut Outbox,
-) {
-    let found = state.instruments.find(asked.instrument.0);
-    let result = match (found, asked.phase) {
-        (None, _) => Err(Reason::InstrumentNotFound),
-        (Some(_), InstrumentPhase::PreOpen | InstrumentPhase::Auction) => Err(Reason::NotSupported),
-        (
-            Some(handle),
-            InstrumentPhase::Closed | InstrumentPhase::Continuous | InstrumentPhase::Halted,
-        ) => {
-            state.instruments.row_mut(handle).set_phase(asked.phase);
-            Ok(())
-        }
-    };
-    let id = u128::from(asked.instrument.0);
-    answer(CommandKind::SetInstrumentPhase, id, result, out);
-    if result.is_ok() {
-        let body = InstrumentPhaseChanged {
-            instrument: asked.instrument,
-            phase: asked.phase,
-            _reserved: [Zero::Zero; 11],
-        };
-        out.push(EventKind::InstrumentPhase, &body);
-    }
 }

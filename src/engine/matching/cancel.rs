@@ -1,13 +1,15 @@
-//! Cancels of many orders at once, in an order that depends on nothing but the books: book, buys
-//! before sells, best price first, first come first.
+//! Cancels of many orders at once, in an order that depends on nothing but the books: book by book,
+//! buys, sells, buy stops, sell stops, those that wait for an auction; best price first, nearest
+//! stop first; first come first.
 
+use super::ladder::Shelf;
 use super::table::NIL;
 use super::{Matching, OrderView, Slot};
 use crate::protocol::command::Side;
 
 impl Matching {
-    /// Cancels the resting orders of a participant, of one book or all, of one side or both.
-    /// `on_cancel` gets each as it was.
+    /// Cancels the orders of a participant, of one book or all, of one side or both. `on_cancel` gets
+    /// each as it was.
     ///
     /// Looks only at levels where the participant has orders: n orders on k levels cost a sort of
     /// n and a walk along k levels.
@@ -16,33 +18,72 @@ impl Matching {
         participant: u32,
         book: Option<u32>,
         side: Option<Side>,
+        on_cancel: impl FnMut(OrderView),
+    ) {
+        let mut slot = self.orders.newest(participant);
+        while slot != NIL {
+            self.note_level(slot, book);
+            slot = self.orders.hot[slot].older;
+        }
+        self.cancel_noted(
+            |room, slot| {
+                room.orders.hot[slot].participant == participant
+                    && side.is_none_or(|side| side == room.orders.cold[slot].side())
+            },
+            on_cancel,
+        );
+    }
+
+    /// Cancels the orders that go with a session, of one participant or all, of one book or all, of
+    /// one side or both.
+    pub fn cancel_session(
+        &mut self,
+        session: u64,
+        participant: Option<u32>,
+        book: Option<u32>,
+        side: Option<Side>,
+        on_cancel: impl FnMut(OrderView),
+    ) {
+        let mut slot = self.newest_of_session(session);
+        while slot != NIL {
+            self.note_level(slot, book);
+            slot = self.orders.special_mut(slot).session_older;
+        }
+        self.cancel_noted(
+            |room, slot| {
+                let owner = room.orders.hot[slot].participant;
+                room.session_of(slot) == Some(session)
+                    && participant.is_none_or(|participant| participant == owner)
+                    && side.is_none_or(|side| side == room.orders.cold[slot].side())
+            },
+            on_cancel,
+        );
+    }
+
+    fn note_level(&mut self, slot: u32, book: Option<u32>) {
+        if book.is_none_or(|book| book == self.orders.cold[slot].book) {
+            self.visit.push(self.orders.hot[slot].level);
+        }
+    }
+
+    /// Cancels the condemned orders of the levels noted.
+    fn cancel_noted(
+        &mut self,
+        condemned: impl Fn(&Matching, u32) -> bool,
         mut on_cancel: impl FnMut(OrderView),
     ) {
         let mut visit = std::mem::take(&mut self.visit);
-        let mut slot = self.orders.newest(participant);
-        while slot != NIL {
-            let hot = &self.orders.hot[slot];
-            let level = &self.ladders.levels[hot.level];
-            if book.is_none_or(|book| book == level.book)
-                && side.is_none_or(|side| side == level.side())
-            {
-                visit.push(hot.level);
-            }
-            slot = hot.older;
-        }
         visit.sort_unstable_by_key(|level| {
             let level = &self.ladders.levels[*level];
-            (level.book, level.side(), level.rank)
+            (level.book, level.shelf(), level.rank)
         });
         visit.dedup();
         for level in visit.drain(..) {
-            let price = self.ladders.levels[level].price();
             let mut slot = self.ladders.levels[level].first;
             while slot != NIL {
-                let hot = &self.orders.hot[slot];
-                let (next, own) = (hot.next, hot.participant == participant);
-                if own {
-                    on_cancel(self.orders.view(slot, price));
+                let next = self.orders.hot[slot].next;
+                if condemned(self, slot) {
+                    on_cancel(self.orders.view(slot, self.price(slot)));
                     self.remove(slot);
                 }
                 slot = next;
@@ -51,7 +92,7 @@ impl Matching {
         self.visit = visit;
     }
 
-    /// Cancels every resting order for which `condemned` holds, in one book or all: day orders at
+    /// Cancels every order for which `condemned` holds, in one book or all: day orders at
     /// the end of the day, a closed instrument's. `on_cancel` gets each as it was.
     pub fn cancel_where(
         &mut self,
@@ -64,15 +105,14 @@ impl Matching {
             None => 0..self.books(),
         };
         for book in books {
-            for side in [Side::Buy, Side::Sell] {
-                let mut level = self.side(book, side).best;
+            for shelf in Shelf::ALL {
+                let mut level = self.shelf(book, shelf).best;
                 while level != NIL {
-                    let row = &self.ladders.levels[level];
-                    let (price, mut slot) = (row.price(), row.first);
+                    let mut slot = self.ladders.levels[level].first;
                     let next_level = self.ladders.next(level);
                     while slot != NIL {
                         let next = self.orders.hot[slot].next;
-                        let order = self.orders.view(slot, price);
+                        let order = self.order(Slot(slot));
                         if condemned(&order) {
                             self.cancel(Slot(slot));
                             on_cancel(order);

@@ -1,7 +1,7 @@
 //! Matching: what an incoming order meets, in which order, and when it stops. One loop over the
 //! best resting order, never a recursion.
 
-use super::ladder::Rank;
+use super::ladder::{Rank, Shelf};
 use super::orders::SlotState;
 use super::table::NIL;
 use super::{Matching, Meeting, Outcome, Slot, Step};
@@ -10,14 +10,21 @@ use crate::protocol::units::{Price, Quantity};
 
 impl Matching {
     /// Executes an entered or lifted order against the other side, best price first and first come
-    /// first, up to its own price and not beyond. `on_step` hears of each step as it happens; the
-    /// room then takes done makers out. What leaves stays with the order: see
-    /// [`Outcome`] for what must become of it.
+    /// first, up to its own price and not beyond, and not beyond `band` (see
+    /// [`no_band`](super::no_band)). `on_step` hears of each step as it happens; the room then takes
+    /// done makers out, and has icebergs show more. What leaves stays with the order: see
+    /// [`Outcome`] for what must become of it. Stops whose price has traded wait in
+    /// [`next_triggered`](Matching::next_triggered).
     ///
     /// # Panics
     /// Where the order is in the book.
     #[inline]
-    pub fn execute(&mut self, slot: Slot, mut on_step: impl FnMut(Step<'_>)) -> Outcome {
+    pub fn execute(
+        &mut self,
+        slot: Slot,
+        band: Price,
+        mut on_step: impl FnMut(Step<'_>),
+    ) -> Outcome {
         let Slot(taker) = slot;
         let hot = self.orders.hot[taker];
         let cold = self.orders.cold[taker];
@@ -28,24 +35,30 @@ impl Matching {
         let self_trade = cold.self_trade();
         let makers = cold.side().opposite();
         let limit = Rank::of(makers, hot.price_aside());
+        let band = Rank::of(makers, band);
+        let shelf = Shelf::of(makers);
         let mut leaves = hot.leaves;
         let mut total = cold.quantity;
         let mut taker_fee_budget = cold.fee_budget;
+        let mut traded: Option<(Price, Price)> = None;
         let outcome = loop {
             if leaves == 0 {
                 break Outcome::Filled;
             }
-            let ladder = &self.books[cold.book as usize].sides[makers as usize];
+            let ladder = &self.books[cold.book as usize].sides[shelf as usize];
             let Some(level) = ladder.best_within(limit) else {
                 break Outcome::Open;
             };
             let row = &self.ladders.levels[level];
+            if row.rank > band {
+                break Outcome::Band;
+            }
             let (maker, price) = (row.first, row.rank.price(makers));
-            let own = self.orders.hot[maker].participant == hot.participant;
+            let other = self.orders.hot[maker].participant;
             let quantity = leaves.min(self.orders.hot[maker].leaves);
             let trades = match self_trade {
                 SelfTrade::Default | SelfTrade::Allow => true,
-                _ if !own => true,
+                _ if !self.orders.is_same(other, hot.participant) => true,
                 SelfTrade::CancelIncoming => break Outcome::SelfTrade,
                 mode @ (SelfTrade::CancelResting | SelfTrade::CancelBoth) => {
                     on_step(Step::CancelResting(self.orders.view(maker, price)));
@@ -72,13 +85,14 @@ impl Matching {
                 quantity: Quantity(quantity),
                 taker_leaves: Quantity(leaves),
             };
-            on_step(if trades {
-                Step::Fill(meeting)
+            if trades {
+                traded = Some((traded.map_or(price, |(first, _)| first), price));
+                on_step(Step::Fill(meeting));
             } else {
-                Step::Decrement(meeting)
-            });
-            if view.leaves.0 == 0 {
-                self.remove(maker);
+                on_step(Step::Decrement(meeting));
+            }
+            if self.orders.hot[maker].leaves == 0 {
+                self.emptied(maker);
             }
             if !trades && leaves == 0 {
                 break Outcome::SelfTrade;
@@ -88,13 +102,54 @@ impl Matching {
         let cold = &mut self.orders.cold[taker];
         cold.quantity = total;
         cold.fee_budget = taker_fee_budget;
+        let book = cold.book;
+        if let Some((first, last)) = traded {
+            self.note_trades(book, first, last);
+        }
         outcome
     }
 
-    /// Whether an order of that kind would trade its whole quantity at once: what fill-or-kill
-    /// asks. Orders of its own participant do not count, and with `CancelIncoming`, `CancelBoth` or
-    /// `Decrement` neither does what lies behind the first of them, for there the order would stop
-    /// or shrink.
+    /// An order of which nothing is shown any more leaves the book, unless it has more behind it:
+    /// then that is shown, behind all others at the price.
+    #[inline]
+    pub(super) fn emptied(&mut self, slot: u32) {
+        let special = self.orders.cold[slot].special;
+        if special == NIL || self.orders.specials.rows[special].hidden == 0 {
+            self.remove(slot);
+        } else {
+            self.refill(slot, special);
+        }
+    }
+
+    #[cold]
+    fn refill(&mut self, slot: u32, special: u32) {
+        let special = &mut self.orders.specials.rows[special];
+        let shown = special.hidden.min(special.display);
+        special.hidden -= shown;
+        let hot = &mut self.orders.hot[slot];
+        hot.leaves = shown;
+        let (level, next) = (hot.level, hot.next);
+        let row = &mut self.ladders.levels[level];
+        row.icebergs -= u32::from(special.hidden == 0);
+        row.total += u128::from(shown);
+        if next == NIL {
+            return;
+        }
+        // Only the first of a level trades: nobody stands before it.
+        debug_assert_eq!(row.first, slot);
+        row.first = next;
+        let last = std::mem::replace(&mut row.last, slot);
+        self.orders.hot[next].prev = NIL;
+        self.orders.hot[last].next = slot;
+        let hot = &mut self.orders.hot[slot];
+        hot.prev = last;
+        hot.next = NIL;
+    }
+
+    /// Whether an order of that kind would trade `quantity` at once, at `price` or better: what
+    /// fill-or-kill and minimum quantities ask. Orders of its own participant or group do not count,
+    /// and with `CancelIncoming`, `CancelBoth` or `Decrement` neither does what lies behind the
+    /// first of them, for there the order would stop or shrink.
     pub fn reachable(
         &self,
         book: u32,
@@ -108,31 +163,51 @@ impl Matching {
         let limit = Rank::of(makers, price);
         let ladder = self.side(book, makers);
         let by_level = matches!(self_trade, SelfTrade::Default | SelfTrade::Allow)
-            || self.orders.newest(participant) == NIL;
+            || self.orders.has_none(participant);
         let mut missing = u128::from(quantity.0);
         let mut level = ladder.best_within(limit).unwrap_or(NIL);
         while level != NIL && self.ladders.levels[level].rank <= limit {
-            let row = &self.ladders.levels[level];
-            if by_level {
-                missing = missing.saturating_sub(row.total);
+            let (open, stops) = if by_level {
+                (self.open(level), false)
             } else {
-                for slot in self.chain(row.first) {
-                    let hot = &self.orders.hot[slot];
-                    if hot.participant != participant {
-                        missing = missing.saturating_sub(u128::from(hot.leaves));
-                    } else if self_trade != SelfTrade::CancelResting && missing > 0 {
-                        return false;
-                    }
-                    if missing == 0 {
-                        break;
-                    }
-                }
-            }
+                self.open_to(level, participant, self_trade)
+            };
+            missing = missing.saturating_sub(open);
             if missing == 0 {
                 return true;
             }
+            if stops {
+                return false;
+            }
             level = self.ladders.next(level);
         }
-        missing == 0
+        false
+    }
+
+    /// Lots open at a level, shown or not.
+    pub(super) fn open(&self, level: u32) -> u128 {
+        let row = &self.ladders.levels[level];
+        if row.icebergs == 0 {
+            return row.total;
+        }
+        let hidden = self.chain(row.first).map(|slot| self.orders.hidden(slot));
+        row.total + hidden.map(u128::from).sum::<u128>()
+    }
+
+    /// Lots of a level that an order of `participant` would trade with, and whether it would stop
+    /// there. What others do not show lies behind its own order, so it counts only where that makes
+    /// way.
+    fn open_to(&self, level: u32, participant: u32, self_trade: SelfTrade) -> (u128, bool) {
+        let (mut open, mut hidden) = (0u128, 0u128);
+        for slot in self.chain(self.ladders.levels[level].first) {
+            let hot = &self.orders.hot[slot];
+            if !self.orders.is_same(hot.participant, participant) {
+                open += u128::from(hot.leaves);
+                hidden += u128::from(self.orders.hidden(slot));
+            } else if self_trade != SelfTrade::CancelResting {
+                return (open, true);
+            }
+        }
+        (open + hidden, false)
     }
 }

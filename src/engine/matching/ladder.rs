@@ -52,11 +52,65 @@ impl Rank {
     }
 }
 
+/// The five ladders of a book.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Shelf {
+    /// Buys that may trade.
+    Bids,
+    /// Sells that may trade.
+    Asks,
+    /// Buys that wait for a price to rise to theirs, by stop price.
+    BuyStops,
+    /// Sells that wait for a price to fall to theirs, by stop price.
+    SellStops,
+    /// Orders that wait for an auction, by which.
+    Aside,
+}
+
+impl Shelf {
+    pub(super) const COUNT: usize = 5;
+    pub(super) const ALL: [Shelf; Shelf::COUNT] = [
+        Shelf::Bids,
+        Shelf::Asks,
+        Shelf::BuyStops,
+        Shelf::SellStops,
+        Shelf::Aside,
+    ];
+
+    /// Where the orders of a side trade.
+    #[inline]
+    pub(super) fn of(side: Side) -> Shelf {
+        match side {
+            Side::Buy => Shelf::Bids,
+            Side::Sell => Shelf::Asks,
+        }
+    }
+
+    /// Where the stops of a side wait.
+    #[inline]
+    pub(super) fn stops(side: Side) -> Shelf {
+        match side {
+            Side::Buy => Shelf::BuyStops,
+            Side::Sell => Shelf::SellStops,
+        }
+    }
+
+    /// The side whose sense of better this ladder is ordered by: a rising price meets the lowest
+    /// buy stop first, a falling one the highest sell stop.
+    #[inline]
+    pub(super) fn direction(self) -> Side {
+        match self {
+            Shelf::Bids | Shelf::SellStops => Side::Buy,
+            Shelf::Asks | Shelf::BuyStops | Shelf::Aside => Side::Sell,
+        }
+    }
+}
+
 /// All orders of one side of one book at one price, first come first.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub(super) struct Level {
-    /// Lots; 2^32 orders of 2^64 lots fit.
+    /// Lots shown; 2^32 orders of 2^64 lots fit.
     pub(super) total: u128,
     pub(super) rank: Rank,
     pub(super) first: u32,
@@ -64,25 +118,25 @@ pub(super) struct Level {
     pub(super) orders: u32,
     page: u32,
     pub(super) book: u32,
-    side: u32,
+    shelf: u32,
     /// While free: the next free level.
     free: u32,
-    reserved: [u32; 3],
+    /// Orders of it with lots behind those shown.
+    pub(super) icebergs: u32,
+    /// Orders of it that follow the market.
+    pub(super) followers: u32,
+    reserved: u32,
 }
 
 impl Level {
     #[inline]
-    pub(super) fn side(&self) -> Side {
-        if self.side == Side::Buy as u32 {
-            Side::Buy
-        } else {
-            Side::Sell
-        }
+    pub(super) fn shelf(&self) -> Shelf {
+        Shelf::ALL[self.shelf as usize]
     }
 
     #[inline]
     pub(super) fn price(&self) -> Price {
-        self.rank.price(self.side())
+        self.rank.price(self.shelf().direction())
     }
 }
 
@@ -168,6 +222,8 @@ pub(super) struct Ladders {
     pages: Table<Page, 18>,
     pub(super) level_pool: Pool,
     page_pool: Pool,
+    /// Levels kept for orders that follow the market: a move of theirs cannot be refused.
+    pub(super) kept: u32,
 }
 
 impl Ladders {
@@ -178,6 +234,7 @@ impl Ladders {
             pages: Table::new(pages as usize + 1),
             level_pool: Pool::new(levels),
             page_pool: Pool::new(pages),
+            kept: 0,
         }
     }
 
@@ -186,9 +243,10 @@ impl Ladders {
         self.pages.take_memory(how);
     }
 
-    /// Whether a level can be added.
-    pub(super) fn has_room(&self) -> bool {
-        self.level_pool.next().is_some()
+    /// Whether `more` levels can be added, beside those kept for orders that follow the market.
+    #[inline]
+    pub(super) fn has_room(&self, more: u32) -> bool {
+        self.level_pool.used + self.kept + more <= self.level_pool.capacity
     }
 
     /// The level of `side` at `rank`.
@@ -250,7 +308,7 @@ impl Ladders {
         side: &mut BookSide,
         rank: Rank,
         book: u32,
-        which: Side,
+        which: Shelf,
     ) -> u32 {
         if side.best_rank == rank.0 && side.best != NIL {
             return side.best;
@@ -270,9 +328,11 @@ impl Ladders {
             orders: 0,
             page,
             book,
-            side: which as u32,
+            shelf: which as u32,
             free: NIL,
-            reserved: [0; 3],
+            icebergs: 0,
+            followers: 0,
+            reserved: 0,
         };
         self.set(page, digit, level);
         side.levels += 1;

@@ -46,6 +46,7 @@
 //!
 //! Between commands every live order rests: whoever enters or lifts one also rests or finishes it.
 
+mod auction;
 mod audit;
 mod cancel;
 mod client_ids;
@@ -53,27 +54,67 @@ mod execute;
 mod hints;
 mod ladder;
 mod orders;
+mod sessions;
 mod snapshot;
+mod specials;
+mod stops;
 mod table;
 #[cfg(test)]
 mod tests;
 mod views;
 
 pub use orders::NewOrder;
-pub use views::{LevelView, Lookup, Meeting, OrderView, Outcome, Slot, Step};
+pub use specials::NewSpecial;
+pub use stops::Followed;
+pub use views::{Cross, LevelView, Lookup, Meeting, OrderView, Outcome, Place, Slot, Step};
 
 use crate::engine::Limits;
 use crate::memory::Take;
-use crate::protocol::command::Side;
+use crate::protocol::command::{OrderType, Side};
 use crate::protocol::units::{ClientOrderId, OrderId, Price, Quantity};
 use client_ids::{ClientIds, Known};
-use ladder::{BookSide, Ladders, Rank};
+use ladder::{BookSide, Ladders, Rank, Shelf};
 use orders::{Orders, SlotState};
+use sessions::Sessions;
+use std::collections::VecDeque;
 use table::NIL;
 
-#[derive(Clone, Copy, Debug, Default)]
+/// Of a book in which nothing has traded.
+const NO_PRICE: i64 = i64::MIN;
+
+/// Any price is inside this band.
+pub fn no_band(side: Side) -> Price {
+    match side {
+        Side::Buy => Price(i64::MAX),
+        Side::Sell => Price(i64::MIN),
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
 struct Book {
-    sides: [BookSide; 2],
+    sides: [BookSide; Shelf::COUNT],
+    /// Price of the last trade, [`NO_PRICE`] before the first.
+    last: i64,
+    /// Orders accumulate: they may cross, and stops sleep.
+    is_call: bool,
+    /// First and last of those that follow the market, in order of entry.
+    oldest_follower: u32,
+    newest_follower: u32,
+    /// What was last said of the auction: price and volume.
+    indicated: (i64, u64),
+}
+
+impl Book {
+    fn new() -> Book {
+        Book {
+            sides: [BookSide::default(); Shelf::COUNT],
+            last: NO_PRICE,
+            is_call: false,
+            oldest_follower: NIL,
+            newest_follower: NIL,
+            indicated: (0, 0),
+        }
+    }
 }
 
 /// The books and the orders.
@@ -83,8 +124,13 @@ pub struct Matching {
     orders: Orders,
     ladders: Ladders,
     ids: ClientIds,
+    sessions: Sessions,
     /// Levels a mass cancel has to visit; room for one per order, empty between commands.
     visit: Vec<u32>,
+    /// Orders whose stop price has traded, in the order in which they wake; empty between commands.
+    triggered: VecDeque<u32>,
+    /// Deadlines of orders that have ended, for whoever keeps them; empty between commands.
+    freed_deadlines: Vec<u32>,
 }
 
 impl Matching {
@@ -93,10 +139,13 @@ impl Matching {
         Matching {
             books: Vec::with_capacity(limits.instruments as usize),
             book_capacity: limits.instruments,
-            orders: Orders::new(limits.orders, limits.participants),
+            orders: Orders::new(limits.orders, limits.special_orders, limits.participants),
             ladders: Ladders::new(limits.price_levels),
             ids: ClientIds::new(limits.client_order_ids),
+            sessions: Sessions::new(limits.order_sessions),
             visit: Vec::with_capacity(limits.orders as usize),
+            triggered: VecDeque::with_capacity(limits.special_orders.min(limits.orders) as usize),
+            freed_deadlines: Vec::with_capacity(256),
         }
     }
 
@@ -116,7 +165,7 @@ impl Matching {
     pub fn add_book(&mut self, book: u32) {
         assert_eq!(book as usize, self.books.len(), "books are added in order");
         assert!(book < self.book_capacity, "checked before commit");
-        self.books.push(Book::default());
+        self.books.push(Book::new());
     }
 
     /// Books there are.
@@ -145,9 +194,12 @@ impl Matching {
         match cold.state() {
             _ if generation < cold.generation => Lookup::Finished,
             _ if generation > cold.generation => Lookup::Unknown,
-            SlotState::Entered | SlotState::Resting | SlotState::Lifted => Lookup::Live(Slot(slot)),
             SlotState::Free => Lookup::Unknown,
             SlotState::Retired => Lookup::Finished,
+            state => {
+                debug_assert!(state.is_live());
+                Lookup::Live(Slot(slot))
+            }
         }
     }
 
@@ -155,6 +207,19 @@ impl Matching {
     #[inline(always)]
     pub fn order(&self, slot: Slot) -> OrderView {
         self.orders.view(slot.0, self.price(slot.0))
+    }
+
+    /// Has self-trade prevention take a participant for one with all of its group, 0 for none.
+    pub fn join_group(&mut self, participant: u32, group: u32) {
+        if group != 0 {
+            self.orders.join_group(participant, group);
+        }
+    }
+
+    /// Whether self-trade prevention takes both participants for one.
+    #[inline]
+    pub fn is_same(&self, one: u32, other: u32) -> bool {
+        self.orders.is_same(one, other)
     }
 
     /// What the order in `slot` holds for fees.
@@ -175,10 +240,22 @@ impl Matching {
         self.ids.has_room()
     }
 
+    /// Whether one more special order can be entered.
+    #[inline]
+    pub fn has_room_for_special(&self) -> bool {
+        self.orders.specials.has_room()
+    }
+
     /// Whether an order could rest at that price: its level is there or can be made.
     #[inline]
     pub fn has_room_at(&self, book: u32, side: Side, price: Price) -> bool {
-        self.ladders.has_room() || self.level(book, side, price).is_some()
+        self.ladders.has_room(1) || self.is_kept_up(book, Shelf::of(side), price)
+    }
+
+    /// Whether an order could wait beside the book, for a stop price or for an auction, or follow
+    /// the market: a level for it, and those it may need later, when it cannot be refused.
+    pub fn has_room_beside(&self) -> bool {
+        self.ladders.has_room(3)
     }
 
     /// Whether the order in `slot` could rest at another price: as
@@ -188,6 +265,17 @@ impl Matching {
         let cold = &self.orders.cold[slot.0];
         self.ladders.levels[self.orders.hot[slot.0].level].orders == 1
             || self.has_room_at(cold.book, cold.side(), price)
+    }
+
+    /// Whether a level is there that does not go when those that follow the market leave it.
+    #[inline]
+    fn is_kept_up(&self, book: u32, shelf: Shelf, price: Price) -> bool {
+        let rank = Rank::of(shelf.direction(), price);
+        let level = self.ladders.find(self.shelf(book, shelf), rank);
+        level.is_some_and(|level| {
+            let level = &self.ladders.levels[level];
+            level.orders > level.followers
+        })
     }
 
     /// The best level of a side.
@@ -223,16 +311,29 @@ impl Matching {
 
     /// The levels of a side, best first.
     pub fn levels(&self, book: u32, side: Side) -> impl Iterator<Item = LevelView> + '_ {
-        self.level_rows(book, side).map(|row| self.level_view(row))
+        self.level_rows(book, Shelf::of(side))
+            .map(|row| self.level_view(row))
     }
 
     /// The orders of a side in price-time order.
     pub fn orders(&self, book: u32, side: Side) -> impl Iterator<Item = OrderView> + '_ {
-        self.level_rows(book, side).flat_map(move |row| {
-            let level = &self.ladders.levels[row];
-            let price = level.price();
-            self.chain(level.first)
-                .map(move |slot| self.orders.view(slot, price))
+        self.orders_on(book, Shelf::of(side))
+    }
+
+    /// Calls `visit` with the orders that wait beside the book: buy stops, sell stops, then those
+    /// that wait for an auction.
+    pub fn for_each_waiting(&self, book: u32, visit: impl FnMut(OrderView)) {
+        let shelves = [Shelf::BuyStops, Shelf::SellStops, Shelf::Aside];
+        let all = shelves
+            .into_iter()
+            .flat_map(|shelf| self.orders_on(book, shelf));
+        all.for_each(visit);
+    }
+
+    fn orders_on(&self, book: u32, shelf: Shelf) -> impl Iterator<Item = OrderView> + '_ {
+        self.level_rows(book, shelf).flat_map(move |row| {
+            self.chain(self.ladders.levels[row].first)
+                .map(move |slot| self.orders.view(slot, self.price(slot)))
         })
     }
 
@@ -267,51 +368,81 @@ impl Matching {
         let slot = self.orders.enter(order);
         self.ids
             .insert(order.participant, order.client_order_id.0, slot);
+        if let Some(special) = &order.special {
+            if matches!(
+                order.order_type,
+                OrderType::TrailingStop | OrderType::Pegged
+            ) {
+                self.follow(slot);
+            }
+            if special.session != NIL {
+                self.join_session(slot, special.session);
+            }
+        }
         Slot(slot)
     }
 
     /// Puts an entered or lifted order into the book, behind all others at its price.
     ///
     /// # Panics
-    /// Where it rests already, nothing leaves, it would cross, or there is no room for its level.
+    /// Where it rests already, nothing leaves, it would cross though no auction is called, or there
+    /// is no room for its level.
     #[inline]
     pub fn rest(&mut self, slot: Slot) {
         let Slot(slot) = slot;
-        let hot = self.orders.hot[slot];
+        let cold = &self.orders.cold[slot];
+        let (book, side, price) = (cold.book, cold.side(), self.orders.hot[slot].price_aside());
+        assert!(
+            !self.would_cross(book, side, price) || self.books[book as usize].is_call,
+            "what rests does not cross"
+        );
+        self.put(slot, Shelf::of(side), price, SlotState::Resting);
+    }
+
+    /// Puts an order that is in no ladder at the end of the level of `shelf` at `price`.
+    #[inline]
+    fn put(&mut self, slot: u32, shelf: Shelf, price: Price, state: SlotState) {
         let cold = &mut self.orders.cold[slot];
-        let (book, side, price) = (cold.book, cold.side(), hot.price_aside());
+        let (book, special) = (cold.book, cold.special);
         match cold.state() {
             SlotState::Entered => {
-                cold.set_state(SlotState::Resting);
+                cold.set_state(state);
                 self.orders.chain(slot);
             }
-            SlotState::Lifted => cold.set_state(SlotState::Resting),
-            SlotState::Free | SlotState::Resting | SlotState::Retired => {
+            SlotState::Lifted | SlotState::Triggered => cold.set_state(state),
+            SlotState::Free | SlotState::Resting | SlotState::Waiting | SlotState::Retired => {
                 panic!("only an order outside the book comes to rest")
             }
         }
-        assert!(hot.leaves > 0, "a filled order does not rest");
-        assert!(
-            !self.would_cross(book, side, price),
-            "what rests does not cross"
-        );
-        let rank = Rank::of(side, price);
-        let ladder = &mut self.books[book as usize].sides[side as usize];
-        let level = self.ladders.find_or_add(ladder, rank, book, side);
+        let rank = Rank::of(shelf.direction(), price);
+        let ladder = &mut self.books[book as usize].sides[shelf as usize];
+        let level = self.ladders.find_or_add(ladder, rank, book, shelf);
         ladder.orders += 1;
         let row = &mut self.ladders.levels[level];
-        let last = std::mem::replace(&mut row.last, slot);
+        if special != NIL {
+            let special = &mut self.orders.specials.rows[special];
+            let leaves = &mut self.orders.hot[slot].leaves;
+            if state == SlotState::Resting && special.display != 0 && special.display < *leaves {
+                special.hidden = *leaves - special.display;
+                *leaves = special.display;
+                row.icebergs += 1;
+            }
+            row.followers += u32::from(special.follows);
+        }
+        self.ladders.kept += u32::from(state == SlotState::Waiting);
+        let hot = &mut self.orders.hot[slot];
+        assert!(hot.leaves > 0, "a filled order does not rest");
+        hot.level = level;
+        hot.prev = std::mem::replace(&mut row.last, slot);
+        hot.next = NIL;
         row.total += u128::from(hot.leaves);
         row.orders += 1;
+        let last = hot.prev;
         if last == NIL {
             row.first = slot;
         } else {
             self.orders.hot[last].next = slot;
         }
-        let hot = &mut self.orders.hot[slot];
-        hot.level = level;
-        hot.prev = last;
-        hot.next = NIL;
     }
 
     /// Ends an order that is not in the book: its ids are finished, its slot is free.
@@ -322,8 +453,8 @@ impl Matching {
     pub fn finish(&mut self, slot: Slot) {
         match self.orders.cold[slot.0].state() {
             SlotState::Entered => {}
-            SlotState::Lifted => self.orders.unchain(slot.0),
-            SlotState::Free | SlotState::Resting | SlotState::Retired => {
+            SlotState::Lifted | SlotState::Triggered => self.orders.unchain(slot.0),
+            SlotState::Free | SlotState::Resting | SlotState::Waiting | SlotState::Retired => {
                 panic!("only an order outside the book finishes")
             }
         }
@@ -348,12 +479,24 @@ impl Matching {
     /// Where it does not rest, or `leaves` is 0 or more than it has.
     #[inline]
     pub fn reduce(&mut self, slot: Slot, leaves: Quantity) {
-        let hot = &mut self.orders.hot[slot.0];
+        let hot = &self.orders.hot[slot.0];
         assert!(hot.level != NIL, "only a resting order is reduced");
         assert!(leaves.0 > 0, "nothing left is a cancel");
-        let less = hot.leaves.checked_sub(leaves.0).expect("less, not more");
-        hot.leaves = leaves.0;
-        self.ladders.levels[hot.level].total -= u128::from(less);
+        let hidden = self.orders.hidden(slot.0);
+        let hot = &mut self.orders.hot[slot.0];
+        let before = hot.leaves;
+        let less = (before + hidden)
+            .checked_sub(leaves.0)
+            .expect("less, not more");
+        // What is not shown goes first.
+        hot.leaves = before.min(leaves.0);
+        let row = &mut self.ladders.levels[hot.level];
+        row.total -= u128::from(before - hot.leaves);
+        if hidden > 0 {
+            let left = leaves.0 - hot.leaves;
+            row.icebergs -= u32::from(left == 0);
+            self.orders.special_mut(slot.0).hidden = left;
+        }
         self.orders.cold[slot.0].quantity -= less;
     }
 
@@ -367,6 +510,42 @@ impl Matching {
         self.unlink(slot.0);
         self.orders.hot[slot.0].set_price_aside(price);
         self.orders.cold[slot.0].set_state(SlotState::Lifted);
+    }
+
+    /// Changes the worst price of a special order: where it waits, in place; else once it comes to
+    /// rest. What follows the market keeps its place in the book until that moves.
+    ///
+    /// # Panics
+    /// Where it is not special.
+    pub fn set_limit(&mut self, slot: Slot, limit: Price, cover_price: Price) {
+        let special = self.orders.special_mut(slot.0);
+        special.limit = limit.0;
+        special.cover_price = cover_price.0;
+    }
+
+    /// Remembers where the expiry of a special order stands among the deadlines.
+    pub fn set_deadline(&mut self, slot: Slot, deadline: u32) {
+        self.orders.special_mut(slot.0).deadline = deadline;
+    }
+
+    /// The order in that row, whose deadline has passed and is none any more.
+    pub fn lapse(&mut self, row: u32) -> Slot {
+        self.orders.special_mut(row).deadline = specials::NO_DEADLINE;
+        Slot(row)
+    }
+
+    /// A deadline of an order that has ended.
+    #[inline]
+    pub fn next_freed_deadline(&mut self) -> Option<u32> {
+        self.freed_deadlines.pop()
+    }
+
+    /// From now on something is held for the order, or nothing is.
+    ///
+    /// # Panics
+    /// Where it is not special.
+    pub fn set_covered(&mut self, slot: Slot, is_covered: bool) {
+        self.orders.special_mut(slot.0).is_uncovered = u8::from(!is_covered);
     }
 
     /// Gives a lifted order its new price and what leaves. Its total is what is filled and that.
@@ -403,12 +582,9 @@ impl Matching {
         self.ids.clear();
         for slot in 1..self.orders.pool.fresh {
             let cold = &self.orders.cold[slot];
-            match cold.state() {
-                SlotState::Entered | SlotState::Resting | SlotState::Lifted => {
-                    let participant = self.orders.hot[slot].participant;
-                    self.ids.insert(participant, cold.client_order_id, slot);
-                }
-                SlotState::Free | SlotState::Retired => {}
+            if cold.state().is_live() {
+                let participant = self.orders.hot[slot].participant;
+                self.ids.insert(participant, cold.client_order_id, slot);
             }
         }
     }
@@ -417,15 +593,24 @@ impl Matching {
     fn price(&self, slot: u32) -> Price {
         let hot = &self.orders.hot[slot];
         if hot.level == NIL {
-            hot.price_aside()
-        } else {
-            self.ladders.levels[hot.level].price()
+            return hot.price_aside();
+        }
+        match self.orders.special(slot) {
+            Some(special) if self.orders.cold[slot].state() == SlotState::Waiting => {
+                Price(special.limit)
+            }
+            _ => self.ladders.levels[hot.level].price(),
         }
     }
 
     #[inline]
     fn side(&self, book: u32, side: Side) -> &BookSide {
-        &self.books[book as usize].sides[side as usize]
+        self.shelf(book, Shelf::of(side))
+    }
+
+    #[inline]
+    fn shelf(&self, book: u32, shelf: Shelf) -> &BookSide {
+        &self.books[book as usize].sides[shelf as usize]
     }
 
     #[inline]
@@ -438,8 +623,8 @@ impl Matching {
         }
     }
 
-    fn level_rows(&self, book: u32, side: Side) -> impl Iterator<Item = u32> + '_ {
-        let best = Some(self.side(book, side).best);
+    fn level_rows(&self, book: u32, shelf: Shelf) -> impl Iterator<Item = u32> + '_ {
+        let best = Some(self.shelf(book, shelf).best);
         std::iter::successors(best, |level| Some(self.ladders.next(*level)))
             .take_while(|level| *level != NIL)
     }
@@ -458,11 +643,23 @@ impl Matching {
         self.release(slot);
     }
 
-    /// Takes a resting order out of its level, and the level away with its last order.
+    /// Takes an order out of its level, and the level away with its last order. What it did not
+    /// show joins what it did.
     #[inline]
     fn unlink(&mut self, slot: u32) {
         let hot = self.orders.hot[slot];
         assert!(hot.level != NIL, "only a resting order leaves the book");
+        let special = self.orders.cold[slot].special;
+        if special != NIL {
+            let special = &mut self.orders.specials.rows[special];
+            let hidden = std::mem::take(&mut special.hidden);
+            let level = &mut self.ladders.levels[hot.level];
+            level.icebergs -= u32::from(hidden > 0);
+            level.followers -= u32::from(special.follows);
+            self.orders.hot[slot].leaves += hidden;
+            let waits = self.orders.cold[slot].state() == SlotState::Waiting;
+            self.ladders.kept -= u32::from(waits);
+        }
         let level = &mut self.ladders.levels[hot.level];
         level.total -= u128::from(hot.leaves);
         level.orders -= 1;
@@ -476,8 +673,8 @@ impl Matching {
         } else {
             self.orders.hot[hot.next].prev = hot.prev;
         }
-        let (book, side, orders) = (level.book, level.side(), level.orders);
-        let ladder = &mut self.books[book as usize].sides[side as usize];
+        let (book, shelf, orders) = (level.book, level.shelf(), level.orders);
+        let ladder = &mut self.books[book as usize].sides[shelf as usize];
         ladder.orders -= 1;
         if orders == 0 {
             self.ladders.remove(ladder, hot.level);
@@ -489,8 +686,29 @@ impl Matching {
     #[inline]
     fn release(&mut self, slot: u32) {
         let participant = self.orders.hot[slot].participant;
-        self.ids
-            .finish(participant, self.orders.cold[slot].client_order_id);
+        let cold = &self.orders.cold[slot];
+        let special = cold.special;
+        self.ids.finish(participant, cold.client_order_id);
+        if special != NIL {
+            self.leave_specials(slot, special);
+        }
         self.orders.free(slot);
+    }
+
+    /// Takes an order that ends out of the chains of the specials.
+    #[cold]
+    fn leave_specials(&mut self, slot: u32, special: u32) {
+        if self.orders.specials.rows[special].follows != 0 {
+            self.unfollow(slot);
+        }
+        if self.orders.specials.rows[special].session != NIL {
+            self.leave_session(slot);
+        }
+        let deadline = self.orders.specials.rows[special].deadline;
+        if deadline != specials::NO_DEADLINE {
+            self.freed_deadlines.push(deadline);
+        }
+        self.orders.specials.free(special);
+        self.orders.cold[slot].special = NIL;
     }
 }

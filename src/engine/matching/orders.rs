@@ -6,7 +6,9 @@
 //! cancel.
 
 use super::OrderView;
+use super::specials::{NO_DEADLINE, NewSpecial, Special, Specials};
 use super::table::{NIL, Pool, Table};
+use super::views::Place;
 use crate::memory::Take;
 use crate::protocol::command::{OrderType, SelfTrade, Side, TimeInForce};
 use crate::protocol::units::{ClientOrderId, OrderId, Price, Quantity, Timestamp};
@@ -57,8 +59,11 @@ pub(super) struct Cold {
     time_in_force: u8,
     self_trade: u8,
     state: u8,
-    reserved: [u8; 3],
-    pub(super) expires_at: u64,
+    post_only: u8,
+    reserved: [u8; 2],
+    /// Its row among the specials, [`NIL`] for a plain order.
+    pub(super) special: u32,
+    reserved_end: u32,
 }
 
 /// Where a slot is in its life.
@@ -74,6 +79,24 @@ pub(super) enum SlotState {
     Lifted,
     /// Its generations are used up: never handed out again, so no order id comes twice.
     Retired,
+    /// Beside the book: for a stop price or an auction.
+    Waiting,
+    /// Its stop price has traded; it wakes before the command ends.
+    Triggered,
+}
+
+impl SlotState {
+    /// Whether an order lives there.
+    pub(super) fn is_live(self) -> bool {
+        match self {
+            SlotState::Entered
+            | SlotState::Resting
+            | SlotState::Lifted
+            | SlotState::Waiting
+            | SlotState::Triggered => true,
+            SlotState::Free | SlotState::Retired => false,
+        }
+    }
 }
 
 impl Cold {
@@ -99,7 +122,9 @@ impl Cold {
             1 => SlotState::Entered,
             2 => SlotState::Resting,
             3 => SlotState::Lifted,
-            _ => SlotState::Retired,
+            4 => SlotState::Retired,
+            5 => SlotState::Waiting,
+            _ => SlotState::Triggered,
         }
     }
 
@@ -125,18 +150,20 @@ pub struct NewOrder {
     pub time_in_force: TimeInForce,
     /// What happens when it meets its own participant; `Default` reads as `Allow`.
     pub self_trade: SelfTrade,
+    /// Must never take; kept for whoever changes it.
+    pub post_only: bool,
     /// The worst price it trades at. A market order's is its protection.
     pub price: Price,
     /// Lots, not 0.
     pub quantity: Quantity,
-    /// When it lapses, 0 for never; kept.
-    pub expires_at: Timestamp,
     /// Handle of the base account; kept.
     pub base_account: u32,
     /// Handle of the quote account; kept.
     pub quote_account: u32,
     /// Held for fees; kept, and lent to whoever handles its fills.
     pub fee_budget: u128,
+    /// What few orders have.
+    pub special: Option<NewSpecial>,
 }
 
 /// The slab.
@@ -145,16 +172,21 @@ pub(super) struct Orders {
     pub(super) cold: Table<Cold, 4>,
     /// Newest live order of each participant.
     newest: Vec<u32>,
+    /// Whom self-trade prevention takes each participant for.
+    groups: Vec<u32>,
     pub(super) pool: Pool,
+    pub(super) specials: Specials,
 }
 
 impl Orders {
-    pub(super) fn new(capacity: u32, participants: u32) -> Orders {
+    pub(super) fn new(capacity: u32, specials: u32, participants: u32) -> Orders {
         Orders {
             hot: Table::new(capacity as usize + 1),
             cold: Table::new(capacity as usize + 1),
             newest: vec![NIL; participants as usize],
+            groups: Vec::with_capacity(participants as usize),
             pool: Pool::new(capacity),
+            specials: Specials::new(specials),
         }
     }
 
@@ -162,6 +194,7 @@ impl Orders {
         self.hot.take_memory(how);
         self.cold.take_memory(how);
         crate::memory::take(&mut self.newest, how);
+        self.specials.take_memory(how);
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -179,6 +212,9 @@ impl Orders {
     pub(super) fn enter(&mut self, order: &NewOrder) -> u32 {
         let slot = self.pool.take(|free| self.hot[free].next);
         self.write(slot, order);
+        if let Some(special) = &order.special {
+            self.cold[slot].special = self.specials.enter(special);
+        }
         slot
     }
 
@@ -211,8 +247,10 @@ impl Orders {
             time_in_force: order.time_in_force as u8,
             self_trade: order.self_trade as u8,
             state: SlotState::Entered as u8,
-            reserved: [0; 3],
-            expires_at: order.expires_at.0,
+            post_only: u8::from(order.post_only),
+            reserved: [0; 2],
+            special: NIL,
+            reserved_end: 0,
         };
     }
 
@@ -275,12 +313,59 @@ impl Orders {
         order_id(slot, self.cold[slot].generation)
     }
 
+    /// The special half of an order, where it has one.
+    #[inline(always)]
+    pub(super) fn special(&self, slot: u32) -> Option<&Special> {
+        let at = self.cold[slot].special;
+        (at != NIL).then(|| &self.specials.rows[at])
+    }
+
+    /// The special half of an order that has one.
+    #[inline]
+    pub(super) fn special_mut(&mut self, slot: u32) -> &mut Special {
+        let at = self.cold[slot].special;
+        assert!(at != NIL, "the order is special");
+        &mut self.specials.rows[at]
+    }
+
+    /// Lots behind those shown.
+    #[inline(always)]
+    pub(super) fn hidden(&self, slot: u32) -> u64 {
+        self.special(slot).map_or(0, |special| special.hidden)
+    }
+
+    /// Has self-trade prevention take `participant` for one with all of `group`.
+    pub(super) fn join_group(&mut self, participant: u32, group: u32) {
+        // The table begins with the first group: without any, nobody looks.
+        for own in self.groups.len() as u32..=participant {
+            self.groups.push(own);
+        }
+        self.groups[participant as usize] = GROUP | group;
+    }
+
+    /// Whether self-trade prevention takes both for one.
+    #[inline(always)]
+    pub(super) fn is_same(&self, one: u32, other: u32) -> bool {
+        one == other || !self.groups.is_empty() && self.group(one) == self.group(other)
+    }
+
+    fn group(&self, participant: u32) -> u32 {
+        let group = self.groups.get(participant as usize);
+        group.copied().unwrap_or(participant)
+    }
+
+    /// Whether the participant has no order that it could meet, nor has its group.
+    #[inline]
+    pub(super) fn has_none(&self, participant: u32) -> bool {
+        self.newest(participant) == NIL && self.group(participant) & GROUP == 0
+    }
+
     /// Everything about the order in `slot`, whose price the caller knows.
     #[inline(always)]
     pub(super) fn view(&self, slot: u32, price: Price) -> OrderView {
         let hot = &self.hot[slot];
         let cold = &self.cold[slot];
-        OrderView {
+        let mut view = OrderView {
             slot: super::Slot(slot),
             order_id: order_id(slot, cold.generation),
             book: cold.book,
@@ -290,16 +375,39 @@ impl Orders {
             order_type: cold.order_type(),
             time_in_force: cold.time_in_force(),
             self_trade: cold.self_trade(),
+            post_only: cold.post_only != 0,
             price,
+            cover_price: price,
+            is_covered: true,
+            is_special: false,
             quantity: Quantity(cold.quantity),
             leaves: Quantity(hot.leaves),
-            expires_at: Timestamp(cold.expires_at),
+            displayed: Quantity(hot.leaves),
+            place: match cold.state() {
+                SlotState::Resting => Place::Book,
+                SlotState::Waiting => Place::Beside,
+                _ => Place::Outside,
+            },
+            expires_at: Timestamp(0),
+            deadline: NO_DEADLINE,
             base_account: cold.base_account,
             quote_account: cold.quote_account,
             fee_budget: cold.fee_budget,
+        };
+        if let Some(special) = self.special(slot) {
+            view.is_special = true;
+            view.cover_price = Price(special.cover_price);
+            view.is_covered = special.is_uncovered == 0;
+            view.leaves = Quantity(hot.leaves + special.hidden);
+            view.expires_at = Timestamp(special.expires_at);
+            view.deadline = special.deadline;
         }
+        view
     }
 }
+
+/// Tells groups from participants that stand for themselves.
+const GROUP: u32 = 1 << 31;
 
 /// The engine's id: generation and slot. Never 0, for slot 0 is never handed out.
 pub(super) fn order_id(slot: u32, generation: u32) -> OrderId {

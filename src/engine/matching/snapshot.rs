@@ -3,12 +3,14 @@
 //! generations (they are the ids of orders to come), the finished client ids. Levels, pages, chains
 //! and the id map are built again by the code that builds them always.
 
+use super::ladder::{Rank, Shelf};
 use super::orders::{NewOrder, SlotState};
+use super::specials::NewSpecial;
 use super::table::NIL;
 use super::{Matching, OrderView, Slot, orders};
 use crate::engine::Limits;
 use crate::engine::snapshot::{read_rows, write_rows};
-use crate::protocol::command::{OrderType, SelfTrade, Side, TimeInForce};
+use crate::protocol::command::{OrderType, Peg, SelfTrade, Side, TimeInForce};
 use crate::protocol::units::{ClientOrderId, Price, Quantity, Timestamp};
 use bytemuck::{Pod, Zeroable};
 use std::io::{self, Read, Write};
@@ -22,9 +24,44 @@ struct Head {
     fresh: u64,
     levels: u64,
     client_order_ids: u64,
+    specials: u64,
+    sessions: u64,
 }
 
-/// An order; its book and side are those of the table it stands in.
+/// What a book remembers beside its orders.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct SavedBook {
+    last: i64,
+    indicated_price: i64,
+    indicated_volume: u64,
+    is_call: u64,
+}
+
+/// What makes an order special.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct SavedSpecial {
+    limit: i64,
+    cover_price: i64,
+    offset: i64,
+    display: u64,
+    hidden: u64,
+    expires_at: u64,
+    session: u64,
+    /// What its level stands for: its price, its stop price, or the auction it waits for.
+    at: i64,
+    slot: u32,
+    is_uncovered: u8,
+    peg: u8,
+    /// Whether it goes with `session`.
+    in_session: u8,
+    reserved: u8,
+    deadline: u32,
+    reserved_end: u32,
+}
+
+/// An order; its book and ladder are those of the table it stands in.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 struct SavedOrder {
@@ -33,15 +70,16 @@ struct SavedOrder {
     price: i64,
     quantity: u64,
     leaves: u64,
-    expires_at: u64,
-    fee_budget: u128,
     participant: u32,
     base_account: u32,
+    fee_budget: u128,
     quote_account: u32,
     order_type: u8,
     time_in_force: u8,
     self_trade: u8,
-    reserved: u8,
+    side: u8,
+    post_only: u8,
+    reserved: [u8; 7],
 }
 
 impl SavedOrder {
@@ -52,7 +90,6 @@ impl SavedOrder {
             price: order.price.0,
             quantity: order.quantity.0,
             leaves: order.leaves.0,
-            expires_at: order.expires_at.0,
             fee_budget: order.fee_budget,
             participant: order.participant,
             base_account: order.base_account,
@@ -60,25 +97,28 @@ impl SavedOrder {
             order_type: order.order_type as u8,
             time_in_force: order.time_in_force as u8,
             self_trade: order.self_trade as u8,
-            reserved: 0,
+            side: order.side as u8,
+            post_only: u8::from(order.post_only),
+            reserved: [0; 7],
         }
     }
 
-    fn order(&self, book: u32, side: Side) -> Option<NewOrder> {
+    fn order(&self, book: u32) -> Option<NewOrder> {
         Some(NewOrder {
             book,
             participant: self.participant,
             client_order_id: ClientOrderId(self.client_order_id),
-            side,
+            side: Side::from_code(self.side)?,
             order_type: OrderType::from_code(self.order_type)?,
             time_in_force: TimeInForce::from_code(self.time_in_force)?,
             self_trade: SelfTrade::from_code(self.self_trade)?,
+            post_only: self.post_only != 0,
             price: Price(self.price),
             quantity: Quantity(self.quantity),
-            expires_at: Timestamp(self.expires_at),
             base_account: self.base_account,
             quote_account: self.quote_account,
             fee_budget: self.fee_budget,
+            special: None,
         })
     }
 }
@@ -90,18 +130,24 @@ impl Matching {
         let head = Head {
             books: self.books.len() as u64,
             fresh: u64::from(self.orders.pool.fresh),
-            levels: u64::from(self.ladders.in_use().0),
+            levels: u64::from(self.ladders.in_use().0 + self.ladders.kept),
             client_order_ids: u64::from(live_ids) + u64::from(finished_ids),
+            specials: u64::from(self.orders.specials.pool.used),
+            sessions: self.sessions.iter().count() as u64,
         };
         write_rows(out, &[head])?;
+        write_rows(out, &self.saved_sessions())?;
+        write_rows(out, &self.saved_specials().collect::<Vec<_>>())?;
         for book in 0..self.books() {
-            for side in [Side::Buy, Side::Sell] {
+            write_rows(out, &[self.saved_book(book)])?;
+            for shelf in Shelf::ALL {
                 let orders: Vec<SavedOrder> = self
-                    .orders(book, side)
+                    .orders_on(book, shelf)
                     .map(|order| SavedOrder::new(&order))
                     .collect();
                 write_rows(out, &orders)?;
             }
+            write_rows(out, &self.followers(book).collect::<Vec<_>>())?;
         }
         write_rows(out, &self.free_slots().collect::<Vec<_>>())?;
         write_rows(out, &self.retired_slots().collect::<Vec<_>>())?;
@@ -128,15 +174,39 @@ impl Matching {
             orders: limits.orders.max(slots),
             price_levels: limits.price_levels.max(count(head.levels)?),
             client_order_ids: limits.client_order_ids.max(count(head.client_order_ids)?),
+            special_orders: limits.special_orders.max(count(head.specials)?),
+            order_sessions: limits.order_sessions.max(count(head.sessions)?),
             ..limits.clone()
         });
         matching.orders.pool.fresh = fresh;
+        for [id, is_enabled] in read_rows::<[u64; 2]>(input)? {
+            matching.restore_session(id, is_enabled != 0);
+        }
+        let specials: Vec<SavedSpecial> = read_rows(input)?;
+        if !specials.is_sorted_by_key(|special| special.slot) {
+            return Err(damaged("the special orders"));
+        }
+        let find = |slot: u32| {
+            let at = specials.binary_search_by_key(&slot, |special| special.slot);
+            at.ok().map(|at| &specials[at])
+        };
         for book in 0..count(head.books)? {
             matching.add_book(book);
-            for side in [Side::Buy, Side::Sell] {
+            let [saved] = read_rows::<SavedBook>(input)?[..] else {
+                return Err(damaged("a book"));
+            };
+            let row = &mut matching.books[book as usize];
+            row.last = saved.last;
+            row.indicated = (saved.indicated_price, saved.indicated_volume);
+            row.is_call = saved.is_call != 0;
+            for shelf in Shelf::ALL {
                 for saved in read_rows::<SavedOrder>(input)? {
-                    matching.put_back(book, side, &saved)?;
+                    let special = find(saved.order_id as u32);
+                    matching.put_back(book, shelf, &saved, special)?;
                 }
+            }
+            for slot in read_rows::<u32>(input)? {
+                matching.follow_again(book, slot)?;
             }
         }
         // The chain is pushed from its end, so that its head is the last in and the first out.
@@ -172,12 +242,20 @@ impl Matching {
         hasher.update(b"matching");
         hasher.update(&self.books().to_le_bytes());
         for book in 0..self.books() {
-            for side in [Side::Buy, Side::Sell] {
-                hasher.update(&self.order_count(book, side).to_le_bytes());
-                for order in self.orders(book, side) {
+            hasher.update(bytemuck::bytes_of(&self.saved_book(book)));
+            for shelf in Shelf::ALL {
+                hasher.update(&self.shelf(book, shelf).orders.to_le_bytes());
+                for order in self.orders_on(book, shelf) {
                     hasher.update(bytemuck::bytes_of(&SavedOrder::new(&order)));
                 }
             }
+            for slot in self.followers(book) {
+                hasher.update(&slot.to_le_bytes());
+            }
+        }
+        hasher.update(bytemuck::cast_slice(&self.saved_sessions()));
+        for special in self.saved_specials() {
+            hasher.update(bytemuck::bytes_of(&special));
         }
         hasher.update(&self.orders.pool.fresh.to_le_bytes());
         for [slot, generation] in self.free_slots() {
@@ -202,18 +280,89 @@ impl Matching {
             .filter(|slot| self.orders.cold[*slot].state() == SlotState::Retired)
     }
 
-    fn put_back(&mut self, book: u32, side: Side, saved: &SavedOrder) -> io::Result<()> {
+    fn saved_book(&self, book: u32) -> SavedBook {
+        let row = &self.books[book as usize];
+        SavedBook {
+            last: row.last,
+            indicated_price: row.indicated.0,
+            indicated_volume: row.indicated.1,
+            is_call: u64::from(row.is_call),
+        }
+    }
+
+    fn saved_sessions(&self) -> Vec<[u64; 2]> {
+        let sessions = self.sessions.iter();
+        sessions
+            .map(|(id, is_enabled, _)| [id, u64::from(is_enabled)])
+            .collect()
+    }
+
+    /// The special halves of live orders, by slot.
+    fn saved_specials(&self) -> impl Iterator<Item = SavedSpecial> + '_ {
+        // Without any, nobody looks for them: a digest need not read every slot.
+        let last = match self.orders.specials.pool.used {
+            0 => 1,
+            _ => self.orders.pool.fresh,
+        };
+        (1..last).filter_map(|slot| {
+            let special = self.orders.special(slot)?;
+            Some(SavedSpecial {
+                limit: special.limit,
+                cover_price: special.cover_price,
+                offset: special.offset,
+                display: special.display,
+                hidden: special.hidden,
+                expires_at: special.expires_at,
+                session: self.session_of(slot).unwrap_or(0),
+                in_session: u8::from(special.session != NIL),
+                at: self.ladders.levels[self.orders.hot[slot].level].price().0,
+                slot,
+                is_uncovered: special.is_uncovered,
+                peg: special.peg() as u8,
+                reserved: 0,
+                deadline: special.deadline,
+                reserved_end: 0,
+            })
+        })
+    }
+
+    fn followers(&self, book: u32) -> impl Iterator<Item = u32> + '_ {
+        let first = self.next_follower(book, None);
+        std::iter::successors(first, move |slot| self.next_follower(book, Some(*slot)))
+            .map(|Slot(slot)| slot)
+    }
+
+    fn put_back(
+        &mut self,
+        book: u32,
+        shelf: Shelf,
+        saved: &SavedOrder,
+        special: Option<&SavedSpecial>,
+    ) -> io::Result<()> {
         let (slot, generation) =
             orders::slot_and_generation(crate::protocol::units::OrderId(saved.order_id));
-        let order = saved.order(book, side).ok_or_else(|| damaged("an order"))?;
+        let order = saved.order(book).ok_or_else(|| damaged("an order"))?;
+        let in_book = matches!(shelf, Shelf::Bids | Shelf::Asks);
         self.untouched(slot)?;
+        let at = special.map_or(order.price, |special| Price(special.at));
+        let rank = Rank::of(shelf.direction(), at);
+        let is_call = self.books[book as usize].is_call;
         let fits = order.participant < self.orders.participants()
             && saved.leaves > 0
             && saved.leaves <= saved.quantity
-            && self.has_room_at(book, side, order.price)
+            && (self.ladders.level_pool.next().is_some()
+                || self.ladders.find(self.shelf(book, shelf), rank).is_some())
             && self.ids.has_room()
             && self.ids.find(order.participant, saved.client_order_id) == super::Known::Unknown
-            && !self.would_cross(book, side, order.price);
+            && (!in_book || Shelf::of(order.side) == shelf)
+            && (!in_book || is_call || !self.would_cross(book, order.side, at))
+            && (special.is_some() || in_book)
+            && special.is_none_or(|s| {
+                s.hidden < saved.leaves
+                    && Peg::from_code(s.peg).is_some()
+                    && (s.in_session == 0 || self.knows_session(s.session))
+                    && self.orders.specials.has_room()
+            });
         if !fits {
             return Err(damaged("an order"));
         }
@@ -223,7 +372,59 @@ impl Matching {
         self.orders.hot[slot].leaves = saved.leaves;
         self.ids
             .insert(order.participant, saved.client_order_id, slot);
-        self.rest(Slot(slot));
+        if let Some(special) = special {
+            self.put_back_special(slot, special);
+        }
+        let state = if in_book {
+            SlotState::Resting
+        } else {
+            SlotState::Waiting
+        };
+        // A row that shows less than it may would show more: it is put back as it was.
+        let display = special.map_or(0, |special| special.display);
+        if let Some(special) = special {
+            self.orders.special_mut(slot).display = saved.leaves - special.hidden;
+        }
+        self.put(slot, shelf, at, state);
+        if special.is_some() {
+            self.orders.special_mut(slot).display = display;
+        }
+        Ok(())
+    }
+
+    fn put_back_special(&mut self, slot: u32, saved: &SavedSpecial) {
+        let new = NewSpecial {
+            limit: Price(saved.limit),
+            cover_price: Price(saved.cover_price),
+            is_uncovered: saved.is_uncovered != 0,
+            display: Quantity(saved.display),
+            offset: Price(saved.offset),
+            peg: Peg::from_code(saved.peg).expect("checked"),
+            expires_at: Timestamp(saved.expires_at),
+            session: NIL,
+        };
+        let row = self.orders.specials.enter(&new);
+        self.orders.cold[slot].special = row;
+        self.orders.special_mut(slot).deadline = saved.deadline;
+        if saved.in_session != 0 {
+            let session = self.sessions_row(saved.session);
+            self.join_session(slot, session);
+        }
+    }
+
+    /// Chains an order that follows the market, behind those of its book that came before.
+    fn follow_again(&mut self, book: u32, slot: u32) -> io::Result<()> {
+        let is_sound = slot != NIL
+            && slot < self.orders.pool.fresh
+            && self.orders.cold[slot].book == book
+            && self.orders.special(slot).is_some_and(|s| s.follows == 0)
+            && self.orders.hot[slot].level != NIL;
+        if !is_sound {
+            return Err(damaged("an order that follows the market"));
+        }
+        self.follow(slot);
+        let level = self.orders.hot[slot].level;
+        self.ladders.levels[level].followers += 1;
         Ok(())
     }
 

@@ -7,6 +7,13 @@ use crate::protocol::units::{ClientOrderId, OrderId, Price, Quantity, Timestamp}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot(pub(super) u32);
 
+impl Slot {
+    /// Its number, to be kept where something comes due for the order.
+    pub fn row(self) -> u32 {
+        self.0
+    }
+}
+
 /// What is known of an order id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup {
@@ -39,14 +46,28 @@ pub struct OrderView {
     pub time_in_force: TimeInForce,
     /// What happens when it meets its own participant.
     pub self_trade: SelfTrade,
-    /// Ticks.
+    /// Must never take.
+    pub post_only: bool,
+    /// Ticks: the worst it trades at.
     pub price: Price,
+    /// Ticks: what its cover is reckoned at, mostly its price.
+    pub cover_price: Price,
+    /// Whether anything is held for it.
+    pub is_covered: bool,
+    /// Whether it has a row among the specials.
+    pub is_special: bool,
     /// Lots in total: filled and open.
     pub quantity: Quantity,
     /// Lots open.
     pub leaves: Quantity,
+    /// Lots open that the book shows.
+    pub displayed: Quantity,
+    /// Where it is.
+    pub place: Place,
     /// When it lapses, 0 for never.
     pub expires_at: Timestamp,
+    /// Where that stands among the deadlines, while it lives beyond its command.
+    pub deadline: u32,
     /// Handle of the base account.
     pub base_account: u32,
     /// Handle of the quote account.
@@ -62,12 +83,23 @@ impl OrderView {
     }
 }
 
+/// Where a live order is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the book: it may trade.
+    Book,
+    /// Beside the book: it waits for a stop price or an auction.
+    Beside,
+    /// On its way.
+    Outside,
+}
+
 /// All orders at one price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LevelView {
     /// Ticks.
     pub price: Price,
-    /// Lots open.
+    /// Lots shown.
     pub quantity: u128,
     /// Orders.
     pub orders: u32,
@@ -89,6 +121,19 @@ pub struct Meeting<'a> {
     pub taker_leaves: Quantity,
 }
 
+/// Two orders cross in an auction.
+#[derive(Debug)]
+pub struct Cross<'a> {
+    /// The buy as it is now.
+    pub buy: OrderView,
+    /// The sell as it is now.
+    pub sell: OrderView,
+    /// What the buy holds for fees; lost with the order where it is done.
+    pub buy_fee_budget: &'a mut u128,
+    /// Lots that both sides lose.
+    pub quantity: Quantity,
+}
+
 /// What happened, one at a time, while an order was executed.
 #[derive(Debug)]
 pub enum Step<'a> {
@@ -108,6 +153,8 @@ pub enum Outcome {
     Filled,
     /// What leaves met everything at its limit or better.
     Open,
+    /// What leaves would trade next at a price beyond the band.
+    Band,
     /// Self-trade prevention ended it: what leaves (nothing, where the last step was a decrement)
     /// must not rest.
     SelfTrade,

@@ -6,10 +6,10 @@
 use super::naive::{Naive, Room, Seen, maker_fee, taker_fee};
 use crate::engine::Limits;
 use crate::engine::matching::{
-    LevelView, Lookup, Matching, Meeting, NewOrder, OrderView, Outcome, Slot, Step,
+    LevelView, Lookup, Matching, Meeting, NewOrder, OrderView, Outcome, Slot, Step, no_band,
 };
 use crate::protocol::command::{OrderType, SelfTrade, Side, TimeInForce};
-use crate::protocol::units::{ClientOrderId, OrderId, Price, Quantity, Timestamp};
+use crate::protocol::units::{ClientOrderId, OrderId, Price, Quantity};
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -398,7 +398,8 @@ pub(super) fn replace(
 }
 
 fn execute(room: &mut Matching, slot: Slot, seen: &mut Vec<Seen>) {
-    let outcome = room.execute(slot, |step| seen.push(seen_in(step)));
+    let band = no_band(room.order(slot).side);
+    let outcome = room.execute(slot, band, |step| seen.push(seen_in(step)));
     let order = room.order(slot);
     seen.push(Seen::Executed(outcome, order.leaves.0));
     let rests = !matches!(order.time_in_force, TimeInForce::Ioc | TimeInForce::Fok);
@@ -469,12 +470,13 @@ fn as_new(order: &OrderView) -> NewOrder {
         order_type: order.order_type,
         time_in_force: order.time_in_force,
         self_trade: order.self_trade,
+        post_only: order.post_only,
         price: order.price,
         quantity: order.quantity,
-        expires_at: order.expires_at,
         base_account: order.base_account,
         quote_account: order.quote_account,
         fee_budget: order.fee_budget,
+        special: None,
     }
 }
 
@@ -600,12 +602,13 @@ fn command(
                 TimeInForce::Fok,
             ]),
             self_trade: random.one_of(policies),
+            post_only: false,
             price: Price(prices.next(random)),
             quantity: Quantity(quantity(random)),
-            expires_at: Timestamp(random.below(3)),
             base_account: random.next() as u32,
             quote_account: random.next() as u32,
             fee_budget: u128::from(random.below(20)),
+            special: None,
         });
     }
     let which = match random.below(20) {

@@ -5,7 +5,7 @@ use super::random::{digest, place, replace};
 use crate::engine::Limits;
 use crate::engine::matching::{Lookup, Matching, NewOrder, Outcome, Slot, orders};
 use crate::protocol::command::{OrderType, SelfTrade, Side, TimeInForce};
-use crate::protocol::units::{ClientOrderId, OrderId, Price, Quantity, Timestamp};
+use crate::protocol::units::{ClientOrderId, OrderId, Price, Quantity};
 
 const BUY: Side = Side::Buy;
 const SELL: Side = Side::Sell;
@@ -55,12 +55,13 @@ impl Desk {
             order_type: OrderType::Limit,
             time_in_force: self.time_in_force,
             self_trade: self.self_trade,
+            post_only: false,
             price: Price(price),
             quantity: Quantity(quantity),
-            expires_at: Timestamp(0),
             base_account: 0,
             quote_account: 0,
             fee_budget: 0,
+            special: None,
         }
     }
 

@@ -1,0 +1,160 @@
+//! Orders: cover at entry, matching, delivery versus payment at the fill, and the release of what
+//! is left. The book hands out steps; these handlers turn them into postings and reports.
+//!
+//! `entry` checks a new order, `execution` runs it and wakes the stops its trades reach, `replace`
+//! and `cancel` change and end live ones, `auctions` moves instruments through their phases, `pegs`
+//! moves orders after the market.
+
+mod auctions;
+mod cancel;
+mod entry;
+mod execution;
+mod pegs;
+mod replace;
+
+pub(in crate::engine) use auctions::{set_instrument_phase, uncross};
+pub(in crate::engine) use cancel::{
+    cancel_on_disconnect, cancel_order, disconnect, expire_day_orders, expire_order, mass_cancel,
+};
+pub(in crate::engine) use replace::replace_order;
+
+use super::fills::held_at;
+use crate::engine::deadlines::Due;
+use crate::engine::matching::{Lookup, Slot};
+use crate::engine::outbox::Outbox;
+use crate::engine::state::State;
+use crate::protocol::command::{Command, PlaceOrder};
+use crate::protocol::event::{EventKind, OrderAccepted, OrderChanged, OrderRejected};
+use crate::protocol::frame::CommandRef;
+use crate::protocol::reason::Reason;
+use crate::protocol::units::{ClientOrderId, OrderId, ParticipantId};
+use crate::protocol::wire::Zero;
+use entry::{Entry, Fate, check_entry};
+use execution::{execute, settle_book};
+
+/// Enters an order: it trades what it can at once, then rests or is cancelled; or it waits.
+pub(in crate::engine) fn place_order(state: &mut State, asked: &PlaceOrder, out: &mut Outbox) {
+    let entry = match check_entry(state, asked, out.session()) {
+        Ok(entry) => entry,
+        Err(reason) => {
+            let body = OrderRejected {
+                client_order_id: asked.client_order_id,
+                participant: asked.participant,
+                reason,
+                _reserved: [Zero::Zero; 2],
+            };
+            out.push(EventKind::OrderRejected, &body);
+            return;
+        }
+    };
+    // From here it succeeds.
+    let Entry {
+        order,
+        instrument,
+        hold,
+        fate,
+    } = entry;
+    let slot = state.matching.enter(&order);
+    let order_id = state.matching.order(slot).order_id;
+    let accepted = OrderAccepted {
+        order_id,
+        client_order_id: asked.client_order_id,
+        leaves: asked.quantity,
+        participant: asked.participant,
+        instrument: asked.instrument,
+    };
+    out.push(EventKind::OrderAccepted, &accepted);
+    if let Fate::Killed(reason) = fate {
+        cancel::report_cancelled(state, slot, reason, out);
+        state.matching.finish(slot);
+        return;
+    }
+    if asked.slide.is_yes() && order.price != asked.price {
+        let body = OrderChanged {
+            order_id,
+            client_order_id: asked.client_order_id,
+            price: order.price,
+            leaves: asked.quantity,
+        };
+        out.push(EventKind::OrderReplaced, &body);
+    }
+    if asked.expires_at.0 != 0 {
+        let due = Due::Order(slot.row());
+        let deadline = state.deadlines.insert(asked.expires_at, due);
+        state.matching.set_deadline(slot, deadline);
+    }
+    state.ledger.open_for_trading(order.base_account);
+    state.ledger.open_for_trading(order.quote_account);
+    let account = held_at(order.side, order.base_account, order.quote_account);
+    state.ledger.hold(account, hold);
+    match fate {
+        Fate::Trades => {
+            let is_protected = asked.protection.0 != 0;
+            execute(state, &instrument, slot, hold, is_protected, out);
+        }
+        Fate::Rests => state.matching.rest(slot),
+        Fate::Waits(stop) => state.matching.wait(slot, stop),
+        Fate::Aside { for_close } => state.matching.set_aside(slot, for_close),
+        Fate::Killed(_) => unreachable!("it has ended"),
+    }
+    settle_book(state, order.book, out);
+}
+
+fn asked_id(client_order_id: ClientOrderId, order_id: u64) -> u128 {
+    u128::from(if client_order_id.0 != 0 {
+        client_order_id.0
+    } else {
+        order_id
+    })
+}
+
+/// The live order of that participant by either of its ids.
+fn find_own(
+    state: &State,
+    participant: ParticipantId,
+    (client_order_id, order_id): (ClientOrderId, u64),
+) -> Result<Slot, Reason> {
+    let participant = state.participants.find(participant.0);
+    let participant = participant.ok_or(Reason::ParticipantNotFound)?;
+    let lookup = match (client_order_id.0, order_id) {
+        (0, order_id) => state.matching.find_by_id(OrderId(order_id)),
+        (_, 0) => state.matching.find(participant, client_order_id),
+        // Either id, not both: they could mean two orders.
+        _ => return Err(Reason::OrderFieldsContradict),
+    };
+    match lookup {
+        Lookup::Live(slot) if state.matching.order(slot).participant != participant => {
+            Err(Reason::NotYourOrder)
+        }
+        Lookup::Live(slot) => Ok(slot),
+        Lookup::Finished => Err(Reason::TooLateToCancel),
+        Lookup::Unknown => Err(Reason::UnknownOrder),
+    }
+}
+
+/// Reads where the lookup of an order command begins, some commands ahead of it.
+#[inline]
+pub(in crate::engine) fn touch_lookups(state: &State, command: CommandRef<'_>) {
+    let (participant, id) = match command.decode() {
+        Ok(Command::PlaceOrder(asked)) => (asked.participant, asked.client_order_id),
+        Ok(Command::CancelOrder(asked)) => (asked.participant, asked.client_order_id),
+        Ok(Command::ReplaceOrder(asked)) => (asked.participant, asked.client_order_id),
+        _ => return,
+    };
+    if let Some(participant) = state.participants.find(participant.0) {
+        std::hint::black_box(state.matching.touch(participant, id));
+    }
+}
+
+/// Reads the order of an order command, a few commands ahead of it.
+#[inline]
+pub(in crate::engine) fn touch_order(state: &State, command: CommandRef<'_>) {
+    let (participant, id) = match command.decode() {
+        Ok(Command::CancelOrder(asked)) => (asked.participant, asked.client_order_id),
+        Ok(Command::ReplaceOrder(asked)) => (asked.participant, asked.client_order_id),
+        _ => return,
+    };
+    if let Some(participant) = state.participants.find(participant.0) {
+        std::hint::black_box(state.matching.touch_order(participant, id));
+    }
+}

@@ -1,0 +1,222 @@
+//! Changes to live orders: less at the same price keeps its place, anything else goes to the back,
+//! and may trade on the way. What waits beside the book changes where it is.
+
+use super::entry::{Stage, check_open, needs, shows_enough};
+use super::execution::{cover_account, execute, settle_book};
+use super::{asked_id, find_own};
+use crate::engine::handlers::fills::held_for;
+use crate::engine::handlers::rejected;
+use crate::engine::instruments::InstrumentRow;
+use crate::engine::matching::{Lookup, OrderView, Place, Slot};
+use crate::engine::outbox::Outbox;
+use crate::engine::state::State;
+use crate::protocol::command::{CommandKind, OrderType, ReplaceOrder};
+use crate::protocol::event::{EventKind, OrderChanged};
+use crate::protocol::reason::Reason;
+use crate::protocol::units::{Amount, Price, Quantity};
+
+/// A change that has passed its checks.
+struct Change {
+    old: OrderView,
+    /// The limit from now on.
+    price: Price,
+    leaves: Quantity,
+    how: How,
+    /// What it needs held, and how much of it for fees.
+    needs: (Amount, u128),
+}
+
+/// What the change does to the order's place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// It keeps it and has less.
+    Shrinks,
+    /// It waits beside the book, and goes on waiting.
+    Waits,
+    /// It goes to the back, trading what it can.
+    Moves,
+    /// It goes to the back: orders accumulate, or it never takes.
+    Rests,
+}
+
+/// Changes an order.
+pub(in crate::engine) fn replace_order(state: &mut State, asked: &ReplaceOrder, out: &mut Outbox) {
+    let change = match check_change(state, asked) {
+        Ok(change) => change,
+        Err(reason) => {
+            let id = asked_id(asked.client_order_id, asked.order_id.0);
+            rejected(CommandKind::ReplaceOrder, id, reason, out);
+            return;
+        }
+    };
+    // From here it succeeds.
+    let Change {
+        old,
+        price,
+        leaves,
+        how,
+        needs: (needs, budget),
+    } = change;
+    let slot = old.slot;
+    let instrument = *state.instruments.row(old.book);
+    let mut client_order_id = old.client_order_id;
+    if asked.new_client_order_id.0 != 0 && asked.new_client_order_id != old.client_order_id {
+        client_order_id = asked.new_client_order_id;
+        state.matching.rename(slot, client_order_id);
+    }
+    let body = OrderChanged {
+        order_id: old.order_id,
+        client_order_id,
+        price,
+        leaves,
+    };
+    out.push(EventKind::OrderReplaced, &body);
+    let was = held_for(&instrument, &old);
+    let account = cover_account(&old);
+    if needs > was {
+        state.ledger.hold(account, Amount(needs.0 - was.0));
+    } else {
+        state.ledger.release(account, Amount(was.0 - needs.0));
+        state.liquidity_rose(account);
+    }
+    *state.matching.fee_budget_mut(slot) = budget;
+    if old.is_special {
+        let cover_price = cover_price(&old, price);
+        state.matching.set_limit(slot, price, cover_price);
+    }
+    match how {
+        How::Shrinks => state.matching.reduce(slot, leaves),
+        How::Waits => state.matching.resize(slot, leaves),
+        How::Moves => {
+            state.matching.lift(slot);
+            state.matching.amend(slot, price, leaves);
+            execute(state, &instrument, slot, needs, false, out);
+        }
+        How::Rests => {
+            let stands = if old.order_type == OrderType::Pegged {
+                old.price
+            } else {
+                price
+            };
+            state.matching.lift(slot);
+            state.matching.amend(slot, stands, leaves);
+            state.matching.rest(slot);
+        }
+    }
+    settle_book(state, old.book, out);
+}
+
+/// What cover is reckoned at with another limit: an unprotected stop's does not follow from it.
+fn cover_price(old: &OrderView, limit: Price) -> Price {
+    match old.order_type {
+        OrderType::Stop | OrderType::TrailingStop => old.cover_price,
+        OrderType::Limit | OrderType::Market | OrderType::StopLimit | OrderType::Pegged => limit,
+    }
+}
+
+fn check_change(state: &State, asked: &ReplaceOrder) -> Result<Change, Reason> {
+    let ids = (asked.client_order_id, asked.order_id.0);
+    let slot = find_own(state, asked.participant, ids)?;
+    let old = state.matching.order(slot);
+    let instrument = state.instruments.row(old.book);
+    check_rename(state, asked, &old)?;
+    let stage = check_open(state, instrument, old.time_in_force)?;
+    let limit = state.matching.limit(slot);
+    let price = match asked.price {
+        Price(i64::MIN) => limit,
+        _ if matches!(
+            old.order_type,
+            OrderType::Stop | OrderType::TrailingStop | OrderType::Market
+        ) =>
+        {
+            return Err(Reason::OrderFieldsContradict);
+        }
+        price => {
+            instrument.check_price(price)?;
+            price
+        }
+    };
+    let total = match asked.quantity {
+        Quantity(u64::MAX) => old.quantity,
+        quantity => quantity,
+    };
+    if total.0 <= old.filled().0 || total.0 > instrument.max_quantity {
+        return Err(Reason::QuantityOutOfRange);
+    }
+    let leaves = Quantity(total.0 - old.filled().0);
+    if old.is_special && !shows_enough_of(state, slot, leaves) {
+        return Err(Reason::QuantityOutOfRange);
+    }
+    let how = how(&old, stage, price == limit && leaves <= old.leaves);
+    let crosses = || state.matching.would_cross(old.book, old.side, price);
+    if old.post_only && how == How::Moves && crosses() {
+        return Err(Reason::PostOnlyWouldCross);
+    }
+    let needs = check_more_cover(state, instrument, &old, price, leaves)?;
+    let has_room = match how {
+        How::Shrinks | How::Waits => true,
+        How::Rests if old.order_type == OrderType::Pegged => true,
+        How::Moves | How::Rests => state.matching.has_room_to_move(slot, price),
+    };
+    if !has_room {
+        return Err(Reason::CapacityExhausted);
+    }
+    Ok(Change {
+        old,
+        price,
+        leaves,
+        how,
+        needs,
+    })
+}
+
+fn how(old: &OrderView, stage: Stage, keeps_priority: bool) -> How {
+    match old.place {
+        Place::Beside | Place::Outside => How::Waits,
+        Place::Book if keeps_priority => How::Shrinks,
+        Place::Book if stage == Stage::Accumulates || old.order_type == OrderType::Pegged => {
+            How::Rests
+        }
+        Place::Book => How::Moves,
+    }
+}
+
+fn shows_enough_of(state: &State, slot: Slot, leaves: Quantity) -> bool {
+    let display = state.matching.display(slot);
+    shows_enough(leaves, Quantity(display.0.min(leaves.0)))
+}
+
+fn check_rename(state: &State, asked: &ReplaceOrder, old: &OrderView) -> Result<(), Reason> {
+    let new_id = asked.new_client_order_id;
+    if new_id.0 == 0 || new_id == old.client_order_id {
+        return Ok(());
+    }
+    match state.matching.find(old.participant, new_id) {
+        Lookup::Live(_) | Lookup::Finished => Err(Reason::DuplicateClientOrderId),
+        Lookup::Unknown if !state.matching.has_room_for_id() => Err(Reason::CapacityExhausted),
+        Lookup::Unknown => Ok(()),
+    }
+}
+
+/// What the changed order needs held and how much of it for fees, if the account covers what that
+/// is more.
+fn check_more_cover(
+    state: &State,
+    instrument: &InstrumentRow,
+    old: &OrderView,
+    price: Price,
+    leaves: Quantity,
+) -> Result<(Amount, u128), Reason> {
+    let notional = instrument.notional(cover_price(old, price), leaves);
+    let notional = notional.ok_or(Reason::NotionalOverflow)?;
+    let (needs, budget) = needs(instrument, old.side, leaves, notional)?;
+    let was = held_for(instrument, old);
+    if needs > was {
+        if instrument.is_too_large(notional) {
+            return Err(Reason::ExceedsMaxNotional);
+        }
+        let more = Amount(needs.0 - was.0);
+        state.ledger.check_cover(cover_account(old), more)?;
+    }
+    Ok((needs, budget))
+}
