@@ -103,7 +103,8 @@ pub struct Gateway {
     /// Connections at once.
     pub connections: usize,
     /// Bytes read from a connection at a time. A longer frame makes its connection's buffer grow
-    /// to the length of the frame, at most the longest there is, until it is taken.
+    /// to the length of the frame, at most the longest there is, until it has sent shorter ones for
+    /// a while.
     pub read_buffer_bytes: usize,
     /// Bytes waiting to be sent on one connection; what is beyond waits in the reply window.
     pub write_buffer_bytes: usize,

@@ -407,11 +407,19 @@ impl Front {
         if let Some(journaler) = &mut self.journaler {
             work += journaler.do_work();
         }
-        if let Some(executor) = &mut self.executor {
-            work += executor.do_work();
+        loop {
+            let mut done = 0;
+            if let Some(executor) = &mut self.executor {
+                done += executor.do_work();
+            }
+            done += self.responder.do_work(&mut self.gateway);
+            work += done + self.gateway.send(&self.responder);
+            // With the journal on this thread, what it let go is finished before it is asked again:
+            // what comes meanwhile shares one sync.
+            if done == 0 || self.journaler.is_none() {
+                return work;
+            }
         }
-        work += self.responder.do_work(&mut self.gateway);
-        work + self.gateway.send(&self.responder)
     }
 
     fn in_flight(&self) -> bool {

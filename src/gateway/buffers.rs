@@ -12,7 +12,13 @@ pub struct Input {
     start: usize,
     end: usize,
     normal_words: usize,
+    /// Reads since the buffer was last needed at its present size.
+    too_large_for: u32,
 }
+
+/// Reads after which a buffer that grew for a long frame goes back to normal. Whoever sends batches
+/// sends more of them, and pages given back are pages to be taken again.
+const SHRINK_AFTER_READS: u32 = 64;
 
 /// What lies at the front of an [`Input`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +40,7 @@ impl Input {
             start: 0,
             end: 0,
             normal_words,
+            too_large_for: 0,
         }
     }
 
@@ -96,7 +103,7 @@ impl Input {
     }
 
     /// Moves a begun frame to the front, and fits the buffer to it: as large as the frame needs,
-    /// back to normal when no long frame is under way.
+    /// back to normal when no long frame has come for a while.
     fn make_room(&mut self) {
         let held = self.end - self.start;
         let mut needed = self.normal_words;
@@ -110,11 +117,16 @@ impl Input {
             self.start = 0;
             self.end = held;
         }
-        if self.words.len() < needed {
+        if self.words.len() <= needed {
             self.words.resize(needed, 0);
-        } else if self.words.len() > needed && held <= needed * 16 {
+            self.too_large_for = 0;
+            return;
+        }
+        self.too_large_for += 1;
+        if self.too_large_for > SHRINK_AFTER_READS && held <= needed * 16 {
             self.words.truncate(needed);
             self.words.shrink_to_fit();
+            self.too_large_for = 0;
         }
     }
 }

@@ -41,8 +41,8 @@ pub struct Connection {
 /// What a read gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
-    /// Something.
-    Bytes,
+    /// So many bytes.
+    Bytes(usize),
     /// Nothing for now.
     Nothing,
     /// The connection is over.
@@ -90,9 +90,9 @@ impl Connection {
         }
         match self.input.read_from(&mut self.stream) {
             Ok((0, _)) => Received::Over,
-            Ok((_, filled)) => {
+            Ok((bytes, filled)) => {
                 self.readable = filled || self.peer_closed;
-                Received::Bytes
+                Received::Bytes(bytes)
             }
             Err(error) => self.receive_error(&error),
         }

@@ -38,6 +38,9 @@ use std::time::{Duration, Instant};
 
 const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
+/// Bytes that one duty cycle reads after it has read every connection once. What a session sent while
+/// the journal synced is thus taken, and synced, together; a ring of the usual size has room for it.
+const READ_ON_BYTES: usize = 1 << 20;
 /// How often connections are looked over for those that take too long.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
 /// Connections beyond the bound that may linger while they read that there is no room for them.
@@ -252,30 +255,47 @@ impl Gateway {
         } else {
             clock()
         };
+        let mut read_on = READ_ON_BYTES;
         for at in std::mem::take(&mut self.connections.to_read) {
-            let Some(connection) = &mut self.connections.slots[at] else {
-                continue;
-            };
-            connection.listed_to_read = false;
-            if connection.is_open() && connection.output.is_full() {
-                // It must read before it may ask for more; `send` lists it again.
-                continue;
+            if let Some(connection) = &mut self.connections.slots[at] {
+                connection.listed_to_read = false;
             }
-            match connection.receive() {
-                Received::Over => {
-                    self.drop_connection(at);
-                    work += 1;
-                    continue;
-                }
-                Received::Bytes => {
-                    work += 1;
-                    self.take_frames(at, ingress, responder, now);
-                }
-                Received::Nothing => {}
+            while let Some(bytes) = self.read_one(at, ingress, responder, now) {
+                work += 1;
+                let Some(left) = read_on.checked_sub(bytes) else {
+                    break;
+                };
+                read_on = left;
             }
             self.connections.list(at);
         }
         work
+    }
+
+    /// Reads a connection once and takes its frames. `None` where there is nothing (more) to read.
+    fn read_one(
+        &mut self,
+        at: usize,
+        ingress: &mut Ingress,
+        responder: &Responder,
+        now: Timestamp,
+    ) -> Option<usize> {
+        let connection = self.connections.slots[at].as_mut()?;
+        if !connection.readable || (connection.is_open() && connection.output.is_full()) {
+            // It must read before it may ask for more; `send` lists it again.
+            return None;
+        }
+        match connection.receive() {
+            Received::Over => {
+                self.drop_connection(at);
+                None
+            }
+            Received::Bytes(bytes) => {
+                self.take_frames(at, ingress, responder, now);
+                Some(bytes)
+            }
+            Received::Nothing => None,
+        }
     }
 
     /// Takes every whole frame a connection holds.
