@@ -6,8 +6,9 @@ use millrace::engine::Engine;
 use millrace::pipeline::threads::CoreChoice;
 use millrace::pipeline::{INGRESS_SLOTS_MIN, Inline, Refusal};
 use millrace::protocol::command::{CommandKind, ITEMS_MAX};
-use millrace::protocol::frame::{CommandRef, EventSlot};
+use millrace::protocol::frame::{CommandFrame, CommandRef, EventSlot, SLOT_BYTES};
 use millrace::protocol::reason::Reason;
+use millrace::protocol::record::unfold;
 use millrace::replay::{FollowError, Nobody, Watcher, follow, snapshot_store};
 use millrace::session::SessionTable;
 use std::path::Path;
@@ -72,6 +73,48 @@ fn the_longest_command_passes_ring_journal_and_replay_whole() {
         event.header.index == at as u32 && event.is_last() == (at + 1 == ITEMS_MAX)
     }));
     let digest = inline.close().digest();
+    assert_eq!(replayed(&config).digest(), digest);
+}
+
+#[test]
+fn a_batch_lies_folded_in_the_journal_and_a_single_command_as_it_came() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = with_many_transfers(&dir);
+    let (mut inline, _) = Inline::open(&config).unwrap();
+    run_inline(&mut inline, &opening());
+    // Around the length of a ring slot, and a transfer of which no byte is zero.
+    let mut full = transfer_body(u128::MAX - 7, u128::MAX);
+    (full.user_data_128, full.user_data_64) = (u128::MAX, u64::MAX);
+    let head = millrace::protocol::command::Transfers {
+        count: 2,
+        _reserved: Default::default(),
+    };
+    let sent = [
+        transfer(1, 5),
+        batch(2, 1),
+        batch(3, 2),
+        CommandFrame::with_items(CommandKind::Transfers, &head, &[full, transfer_body(9, 1)]),
+        batch(1_000, 1_000),
+    ];
+    run_inline(&mut inline, &sent);
+    let digest = inline.close().digest();
+    let mut reader = millrace_journal::Reader::open(&config.dir).unwrap();
+    reader.seek(opening().len() as u64 + 1).unwrap();
+    let mut words = Vec::new();
+    for frame in &sent {
+        let record = reader.next().unwrap().expect("journaled").payload;
+        let length = unfold(record, &mut words).unwrap();
+        assert!(bytemuck::cast_slice::<u128, u8>(&words)[..length] == *frame.bytes());
+        let is_long = length > SLOT_BYTES;
+        assert_eq!(record != frame.bytes(), is_long, "{length} bytes");
+        if length > 100_000 {
+            assert!(
+                record.len() < length * 2 / 5,
+                "{} of {length}",
+                record.len()
+            );
+        }
+    }
     assert_eq!(replayed(&config).digest(), digest);
 }
 

@@ -1,12 +1,14 @@
 //! The wire: sessions over TCP, what they may do wrong, and how they come back.
 
 use crate::pipeline_support::*;
+use millrace::bench::ledger::{Load, Shape};
 use millrace::client::{Client, ClientError, Options};
 use millrace::config::{Config, Durability};
 use millrace::node::{Node, StartError};
 use millrace::pipeline::threads::CoreChoice;
 use millrace::protocol::RELEASE;
 use millrace::protocol::command::ITEMS_MAX;
+use millrace::protocol::event::Event;
 use millrace::protocol::frame::{FRAME_BYTES_MAX, Prefix};
 use millrace::protocol::reason::Reason;
 use millrace::protocol::session::{Hello, Resend, SessionError, Watch};
@@ -165,6 +167,92 @@ fn the_longest_command_goes_over_the_wire() {
         credited(&client.call(&query_account(2)).unwrap()),
         ITEMS_MAX as u128
     );
+    node.stop();
+}
+
+#[test]
+fn batches_in_flight_are_answered_one_event_per_transfer_in_order() {
+    for durability in [Durability::Process, Durability::Disk] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config {
+            durability,
+            ..with_many_transfers(&dir)
+        };
+        let (node, mut client) = node_with_accounts(&config);
+        // Single ones between, and lengths on both sides of every buffer.
+        let mut expected = Vec::new();
+        let mut next_id = 1u128;
+        for count in [1_000, 1, 8_190, 2, 500, 8_190, 3, 1_000, 1, 8_190] {
+            let frame = match count {
+                1 => transfer(next_id, 1),
+                _ => batch(next_id, count),
+            };
+            let number = client.submit(&frame).unwrap();
+            expected.extend((0..count).map(|at| (number, at, next_id + u128::from(at))));
+            next_id += u128::from(count);
+        }
+        let mut seen = Vec::new();
+        let mut last_of = Vec::new();
+        client
+            .drain(|event| {
+                let Some(Event::Transfer(done)) = event.event() else {
+                    panic!("not a transfer: {:?}", event.event());
+                };
+                assert_eq!(done.status, Reason::Created);
+                let header = &event.header;
+                seen.push((header.client_sequence, header.index, done.id.0));
+                if event.is_last() {
+                    last_of.push(header.client_sequence);
+                }
+            })
+            .unwrap();
+        assert!(seen == expected, "at {durability}");
+        assert!(last_of.iter().copied().eq(6..=15), "{last_of:?}");
+        let moved = credited(&client.call(&query_account(2)).unwrap());
+        assert_eq!(moved, next_id - 1);
+        node.stop();
+    }
+}
+
+#[test]
+fn a_load_counts_what_it_made_and_stops_at_a_refusal() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = with_many_transfers(&dir);
+    config.limits.transfers = 4_000;
+    let node = Node::start(&config).unwrap();
+    let accounts = 50;
+    let mut made = 0;
+    for (sessions, window, batch) in [(1, 1, 1), (32, 1, 1), (1, 4, 100), (3, 2, 7)] {
+        let shape = Shape {
+            sessions,
+            window,
+            batch,
+        };
+        // Another seed is another workload, but ids go on from the first: a node for each shape.
+        let dir = tempfile::tempdir().unwrap();
+        let config = with_many_transfers(&dir);
+        let node = Node::start(&config).unwrap();
+        let mut load = Load::open(node.address(), shape, accounts, 1, false).unwrap();
+        let measured = load.run(1_000).unwrap();
+        assert_eq!(measured.created, 1_000u64.next_multiple_of(batch as u64));
+        assert_eq!(measured.latency.len(), measured.created / batch as u64);
+        made += measured.created;
+        drop(load);
+        node.stop();
+    }
+    assert_eq!(made, 1_000 + 1_000 + 1_000 + 1_001);
+    let shape = Shape {
+        sessions: 1,
+        window: 2,
+        batch: 1_500,
+    };
+    let mut load = Load::open(node.address(), shape, accounts, 1, false).unwrap();
+    let error = load.run(6_000).err().expect("the table is full");
+    assert_eq!(
+        error.to_string(),
+        "a transfer was answered capacity_exhausted"
+    );
+    drop(load);
     node.stop();
 }
 
