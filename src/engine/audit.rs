@@ -4,10 +4,11 @@
 use super::Engine;
 use super::deadlines::{DeadlineSlot, Due};
 use super::handlers::fills::held_for;
+use super::handlers::release::{self, Standing};
 use super::matching::OrderView;
 use super::state::State;
-use crate::protocol::command::{Priority, Side, TransferFlags};
-use crate::protocol::event::{AuthorisationState, TransferState};
+use crate::protocol::command::{Side, TransferFlags};
+use crate::protocol::event::{AuthorisationState, PaymentState, TransferState};
 
 impl Engine {
     /// Every invariant over the whole state; the error says which one broke and where.
@@ -77,6 +78,21 @@ fn audit_pending(state: &State) -> Result<(), String> {
         state.matching.for_each_waiting(book, &mut order_waits);
     }
     broken?;
+    for (handle, row) in state.payments.rows().iter().enumerate() {
+        let handle = handle as u32;
+        let has_time = row.earliest_at().0 != 0 && row.state() == PaymentState::Warehoused
+            || row.latest_at().0 != 0 && row.is_waiting() && row.group().is_none();
+        if let Some(slot) = state.payments.deadline(handle) {
+            waiting += 1;
+            audit_deadline(state, slot, Due::Payment(handle))?;
+        } else if has_time {
+            return Err(format!("payment {}: waits for no time", row.id));
+        }
+    }
+    if let Some(slot) = state.saving.deadline() {
+        waiting += 1;
+        audit_deadline(state, slot, Due::Saving)?;
+    }
     if waiting != state.deadlines.len() {
         return Err(format!(
             "{} deadlines, but {waiting} rows wait for their time",
@@ -138,21 +154,19 @@ fn audit_holds(state: &State) -> Result<(), String> {
 }
 
 fn audit_queue_heads(state: &State) -> Result<(), String> {
-    if !state.day.admits_payment(Priority::High) {
-        return Ok(());
-    }
-    for account in 0..state.ledger.rows().len() as u32 {
-        if let Some(first) = state.payments.iter(account).next() {
-            let row = state.payments.row(first);
-            let cover = state
-                .ledger
-                .check_post(row.debtor, row.creditor, row.amount());
-            if cover.is_ok() {
-                return Err(format!(
-                    "payment {}: waits at the head though covered",
-                    row.id
-                ));
-            }
+    for desk in state.payments.desks() {
+        let first = state
+            .payments
+            .iter(desk.account)
+            .find(|payment| state.payments.row(*payment).is_eligible());
+        if let Some(first) = first
+            && !state.payments.is_risen(desk.account)
+            && matches!(release::standing(state, first), Standing::Covered)
+        {
+            return Err(format!(
+                "payment {}: waits at the head though covered",
+                state.payments.row(first).id
+            ));
         }
     }
     Ok(())

@@ -39,6 +39,11 @@ impl BusinessDay {
         DayPhase::from_code(self.phase).expect("written from a DayPhase")
     }
 
+    /// Whether no day has ended yet: the one before the first phase was set goes on in it.
+    pub(super) fn is_first(&self) -> bool {
+        self.day <= 1
+    }
+
     /// What moving to `phase` brings with it; `None` where the day would run backwards.
     pub(super) fn work_until(&self, phase: DayPhase) -> Option<PhaseWork> {
         if self.phase() == phase && self.day > 0 {
@@ -78,6 +83,11 @@ impl BusinessDay {
             | DayPhase::Eod2
             | DayPhase::Recon => false,
         }
+    }
+
+    /// Whether the present phase admits payments whose time lies ahead.
+    pub(super) fn admits_warehousing(&self) -> bool {
+        self.admits_transfer()
     }
 
     /// Whether the present phase admits transfers: liquidity is brought in from start of day on and

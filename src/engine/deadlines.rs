@@ -29,6 +29,12 @@ pub(super) enum Due {
     Authorisation(Handle),
     /// An order's time is over; its slot.
     Order(Handle),
+    /// A payment's earliest or latest time has come.
+    Payment(Handle),
+    /// A group's latest time has come.
+    Group(Handle),
+    /// Liquidity saving runs by the clock.
+    Saving,
 }
 
 impl Due {
@@ -37,6 +43,9 @@ impl Due {
             Due::Transfer(handle) => (0, handle),
             Due::Authorisation(handle) => (1, handle),
             Due::Order(slot) => (2, slot),
+            Due::Payment(handle) => (3, handle),
+            Due::Group(handle) => (4, handle),
+            Due::Saving => (5, 0),
         }
     }
 
@@ -45,6 +54,9 @@ impl Due {
             0 => Due::Transfer(handle),
             1 => Due::Authorisation(handle),
             2 => Due::Order(handle),
+            3 => Due::Payment(handle),
+            4 => Due::Group(handle),
+            5 => Due::Saving,
             other => unreachable!("no deadline is of kind {other}"),
         }
     }

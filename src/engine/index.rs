@@ -126,6 +126,26 @@ impl Index {
         self.len
     }
 
+    /// Puts `to` in the place of `from`, which is there under `hash`.
+    ///
+    /// # Panics
+    /// Where it is not there.
+    pub(super) fn replace(&mut self, hash: u32, from: Handle, to: Handle) {
+        let wanted = u64::from(hash) << 32 | u64::from(from + 1);
+        let mut bucket = self.bucket_of(hash);
+        while self.entries[bucket] != wanted {
+            assert!(self.entries[bucket] != EMPTY, "replaced what is there");
+            bucket = self.next(bucket);
+        }
+        self.entries[bucket] = u64::from(hash) << 32 | u64::from(to + 1);
+    }
+
+    /// Takes everything out.
+    pub(super) fn clear(&mut self) {
+        self.entries.fill(EMPTY);
+        self.len = 0;
+    }
+
     #[inline]
     fn bucket_of(&self, hash: u32) -> usize {
         (u64::from(hash) >> self.shift) as usize

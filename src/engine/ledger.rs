@@ -70,14 +70,6 @@ impl AccountRow {
             && self.credits_posted.max(self.credits_pending) < 1 << 126
     }
 
-    /// What `available` lacks of `amount`; 0 where it covers it.
-    pub(super) fn short_of(&self, amount: Amount) -> Amount {
-        match (self.debits().checked_add(amount.0), self.funds()) {
-            (Some(wanted), funds) => Amount(wanted.saturating_sub(funds)),
-            (None, _) => Amount::MAX,
-        }
-    }
-
     fn debits(&self) -> u128 {
         // Checked when each part grew: the sum never overflows.
         self.debits_posted + self.debits_pending + self.held

@@ -78,7 +78,7 @@ impl Limits {
             ("transfers", self.transfers, 176),
             ("authorisations", self.authorisations, 176),
             ("authorisation_steps", self.authorisation_steps, 96),
-            ("payments", self.payments, 112),
+            ("payments", self.payments, 240),
             ("instruments", self.instruments, 400),
             ("orders", self.orders, 100),
             ("special_orders", self.special_orders, 100),
@@ -90,7 +90,14 @@ impl Limits {
 
     /// Deadlines that can stand at once.
     pub(super) fn deadlines(&self) -> usize {
-        self.transfers as usize + self.authorisations as usize + self.special_orders as usize
+        let rows = [
+            self.transfers,
+            self.authorisations,
+            self.special_orders,
+            self.payments,
+        ];
+        // One more for liquidity saving by the clock.
+        rows.iter().map(|rows| *rows as usize).sum::<usize>() + 1
     }
 
     /// Memory that all tables take at most, bytes.

@@ -34,8 +34,8 @@ use crate::protocol::reason::Reason;
 use crate::protocol::units::Timestamp;
 use handlers::hints::{self, Sides};
 use handlers::{
-    authorisations as authorised, clock, liquidity, orders, payments, queries,
-    reference_data as setup,
+    authorisations as authorised, clock, liquidity, orders, participants, payments, queries,
+    reference_data as setup, release, saving,
 };
 use state::State;
 
@@ -87,13 +87,15 @@ impl Engine {
         );
         let decoded = command.decode().expect("validated at the door");
         self.sequence = sequence;
+        self.state.risen.sequence = sequence;
         self.state.now = self.state.now.max(Timestamp(command.header.received_at));
         out.begin(sequence, command.header, self.state.now);
         if self.next_deadline().is_some_and(|at| at <= self.state.now) {
             clock::let_lapse(&mut self.state, out);
         }
         self.execute(decoded, out);
-        payments::release(&mut self.state, out);
+        release::release(&mut self.state, out);
+        saving::run_when_due(&mut self.state, out);
         out.end();
     }
 
@@ -121,37 +123,23 @@ impl Engine {
             Command::Capture(asked) => authorised::capture(state, asked, out),
             Command::Void(asked) => authorised::void(state, asked, out),
             Command::Refund(asked) => authorised::refund(state, asked, out),
-            Command::HoldPayment(asked) => not_supported(CommandKind::HoldPayment, asked.id.0, out),
-            Command::ReleasePayment(asked) => {
-                not_supported(CommandKind::ReleasePayment, asked.id.0, out);
-            }
-            Command::SetPaymentPriority(asked) => {
-                not_supported(CommandKind::SetPaymentPriority, asked.id.0, out);
-            }
-            Command::MovePayment(asked) => not_supported(CommandKind::MovePayment, asked.id.0, out),
+            Command::HoldPayment(asked) => payments::hold_payment(state, asked, out),
+            Command::ReleasePayment(asked) => payments::release_payment(state, asked, out),
+            Command::SetPaymentPriority(asked) => payments::set_payment_priority(state, asked, out),
+            Command::MovePayment(asked) => payments::move_payment(state, asked, out),
             Command::SubmitGroup(asked, _) => {
                 not_supported(CommandKind::SubmitGroup, asked.id.0, out);
             }
-            Command::SetReservation(asked) => {
-                not_supported(CommandKind::SetReservation, asked.account.0.into(), out);
-            }
-            Command::SetBilateralLimit(asked) => {
-                not_supported(CommandKind::SetBilateralLimit, asked.account.0.into(), out);
-            }
+            Command::SetReservation(asked) => liquidity::set_reservation(state, asked, out),
+            Command::SetBilateralLimit(asked) => liquidity::set_bilateral_limit(state, asked, out),
             Command::SetMultilateralLimit(asked) => {
-                let id = asked.account.0.into();
-                not_supported(CommandKind::SetMultilateralLimit, id, out);
+                liquidity::set_multilateral_limit(state, asked, out);
             }
-            Command::SetLiquiditySaving(asked) => {
-                liquidity::set_liquidity_saving(state, asked, out);
-            }
-            Command::RunLiquiditySaving(asked) => {
-                liquidity::run_liquidity_saving(state, asked, out);
-            }
+            Command::SetLiquiditySaving(asked) => saving::set_liquidity_saving(state, asked, out),
+            Command::RunLiquiditySaving(asked) => saving::run_liquidity_saving(state, asked, out),
             Command::ProposeBatch(..) => not_supported(CommandKind::ProposeBatch, 0, out),
             Command::SetParticipantState(asked) => {
-                let id = asked.participant.0.into();
-                not_supported(CommandKind::SetParticipantState, id, out);
+                participants::set_participant_state(state, asked, out);
             }
             Command::Uncross(asked) => orders::uncross(state, asked, out),
             Command::CancelOnDisconnect(asked) => orders::cancel_on_disconnect(state, asked, out),
@@ -259,7 +247,12 @@ impl Engine {
     /// When a tick is next needed, if anything waits for time to pass.
     #[inline]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        self.state.deadlines.first()
+        if self.state.payments.is_settled_down() {
+            self.state.deadlines.first()
+        } else {
+            // Release has more to look at than one command's share.
+            Some(self.state.now)
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Assets and participants: what is held, and by whom.
 
 use super::index::{Handle, Index, hash_64};
-use crate::protocol::command::AssetKind;
+use crate::protocol::command::{AssetKind, ParticipantState};
 use crate::protocol::units::{AssetId, ParticipantId};
 use crate::protocol::wire::Text16;
 use bytemuck::{Pod, Zeroable};
@@ -37,7 +37,8 @@ pub(super) struct ParticipantRow {
     pub(super) id: u32,
     /// Those of one group count as one in self-trade prevention; 0 for none.
     pub(super) group: u32,
-    reserved: [u8; 8],
+    state: u8,
+    reserved: [u8; 7],
 }
 
 impl ParticipantRow {
@@ -46,8 +47,33 @@ impl ParticipantRow {
             code,
             id: id.0,
             group,
-            reserved: [0; 8],
+            state: ParticipantState::Active as u8,
+            reserved: [0; 7],
         }
+    }
+
+    /// Whether it was created with the same words; what it may do can have changed since.
+    pub(super) fn is_same(&self, other: &ParticipantRow) -> bool {
+        (self.id, self.code, self.group) == (other.id, other.code, other.group)
+    }
+
+    /// Sets what the participant may do.
+    pub(super) fn set_state(&mut self, state: ParticipantState) {
+        self.state = state as u8;
+    }
+
+    /// Whether its accounts may be debited by payments.
+    #[inline]
+    pub(super) fn may_pay(&self) -> bool {
+        self.state == ParticipantState::Active as u8
+            || self.state == ParticipantState::CreditBlocked as u8
+    }
+
+    /// Whether its accounts may be credited by payments.
+    #[inline]
+    pub(super) fn may_receive(&self) -> bool {
+        self.state == ParticipantState::Active as u8
+            || self.state == ParticipantState::DebitBlocked as u8
     }
 }
 

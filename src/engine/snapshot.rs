@@ -7,7 +7,7 @@ use super::ledger::{AccountRow, Ledger};
 use super::limits::Limits;
 use super::matching::Matching;
 use super::reference_data::{ParticipantRow, Registry};
-use super::settlement::queue::Payments;
+use super::settlement::queue::{Payments, SavedPayments};
 use super::state::State;
 use super::window::{Window, WindowHead, WindowRow};
 use crate::protocol::units::Timestamp;
@@ -36,6 +36,11 @@ impl Engine {
         write_rows(out, slots)?;
         write_rows(out, state.payments.rows())?;
         write_rows(out, &state.payments.queue_order())?;
+        write_rows(out, state.payments.desks())?;
+        write_rows(out, state.payments.limits().rows())?;
+        let (order, visit) = state.payments.marks();
+        write_rows(out, &order)?;
+        write_rows(out, &visit)?;
         write_rows(out, state.instruments.rows())?;
         state.matching.write_snapshot(out)
     }
@@ -47,14 +52,8 @@ impl Engine {
         let [sequence, now] = head[..] else {
             return Err(damaged("head"));
         };
-        let day = read_rows(input)?;
-        let [day] = day[..] else {
-            return Err(damaged("business day"));
-        };
-        let saving = read_rows(input)?;
-        let [saving] = saving[..] else {
-            return Err(damaged("liquidity saving"));
-        };
+        let day = read_one(input)?;
+        let saving = read_one(input)?;
         let assets = Registry::restore(read_rows(input)?, limits.assets);
         let participants: Registry<ParticipantRow> =
             Registry::restore(read_rows(input)?, limits.participants);
@@ -70,9 +69,16 @@ impl Engine {
         };
         let (heap, slots) = (read_rows(input)?, read_rows(input)?);
         let deadlines = Deadlines::restore(head, heap, slots, limits.deadlines());
-        let payments = read_rows(input)?;
-        let queue_order: Vec<u32> = read_rows(input)?;
-        let payments = Payments::restore(payments, &queue_order, limits.payments, account_room);
+        let saved = SavedPayments {
+            rows: read_rows(input)?,
+            queue_order: read_rows(input)?,
+            desks: read_rows(input)?,
+            limits: read_rows(input)?,
+            order: read_one(input)?,
+            visit: read_one(input)?,
+        };
+        let payments = Payments::restore(saved, limits.payments, account_room, limits.window_days);
+        let payments = payments.ok_or_else(|| damaged("a queue"))?;
         let instruments = Registry::restore(read_rows(input)?, limits.instruments);
         let mut matching = Matching::read_snapshot(limits, input)?;
         for (handle, row) in participants.rows().iter().enumerate() {
@@ -93,6 +99,7 @@ impl Engine {
         state.matching = matching;
         state.day = day;
         state.saving = saving;
+        state.risen.sequence = sequence;
         Ok(Engine { sequence, state })
     }
 
@@ -118,6 +125,11 @@ impl Engine {
             hasher.update(&row.canonical());
         }
         hash_rows(&mut hasher, "queues", &state.payments.queue_order());
+        hash_rows(&mut hasher, "desks", &state.payments.canonical_desks());
+        hash_rows(&mut hasher, "limits", state.payments.limits().rows());
+        let (order, visit) = state.payments.marks();
+        hash_rows(&mut hasher, "order", &order);
+        hash_rows(&mut hasher, "visit", &visit);
         hash_rows(&mut hasher, "instruments", state.instruments.rows());
         state.matching.digest_into(&mut hasher);
         *hasher.finalize().as_bytes()
@@ -172,6 +184,14 @@ pub(super) fn write_rows<R: Pod>(out: &mut dyn Write, rows: &[R]) -> io::Result<
     out.write_all(&(size_of::<R>() as u64).to_le_bytes())?;
     out.write_all(&(rows.len() as u64).to_le_bytes())?;
     out.write_all(bytemuck::cast_slice(rows))
+}
+
+/// Reads a table of one row.
+fn read_one<R: Pod>(input: &mut dyn Read) -> io::Result<R> {
+    match read_rows(input)?[..] {
+        [row] => Ok(row),
+        _ => Err(damaged("a table of one row")),
+    }
 }
 
 /// Reads a table written by [`write_rows`].

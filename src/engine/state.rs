@@ -9,14 +9,12 @@ use super::ledger::Ledger;
 use super::limits::Limits;
 use super::matching::Matching;
 use super::reference_data::{AssetRow, ParticipantRow, Registry};
-use super::settlement::gridlock::Gridlock;
+use super::settlement::netting::Netting;
 use super::settlement::queue::Payments;
+use super::settlement::switches::LiquiditySaving;
 use super::transfers::TransferRow;
 use super::window::Window;
 use crate::protocol::units::Timestamp;
-use bytemuck::{Pod, Zeroable};
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 
 /// Everything the engine knows.
 pub(super) struct State {
@@ -36,8 +34,10 @@ pub(super) struct State {
     pub(super) matching: Matching,
     pub(super) day: BusinessDay,
     pub(super) saving: LiquiditySaving,
-    pub(super) gridlock: Gridlock,
-    /// Accounts whose liquidity rose during the present command; empty between commands.
+    pub(super) netting: Netting,
+    /// Room in which an offset at entry gathers what it would settle; empty between commands.
+    pub(super) offset: Vec<Handle>,
+    /// Puts accounts that have more to spend on the worklist of release.
     pub(super) risen: Risen,
 }
 
@@ -53,77 +53,56 @@ impl State {
             authorisation_steps: Window::new(limits.authorisation_steps, limits.window_days),
             refund_days: limits.refund_days,
             deadlines: Deadlines::new(limits.deadlines()),
-            payments: Payments::new(limits.payments, limits.accounts),
+            payments: Payments::new(limits.payments, limits.accounts, limits.window_days),
             instruments: Registry::new(limits.instruments),
             matching: Matching::new(limits),
             day: BusinessDay::new(),
             saving: LiquiditySaving::new(),
-            gridlock: Gridlock::default(),
-            risen: Risen(BinaryHeap::with_capacity(4_096)),
+            netting: Netting::default(),
+            offset: Vec::with_capacity(1_024),
+            risen: Risen { sequence: 0 },
         }
     }
 
-    /// Has every queue looked at before the command ends.
+    /// Has every queue looked at.
     pub(super) fn look_again(&mut self) {
-        for account in self.payments.queue_accounts() {
-            self.risen.note(&self.payments, account);
+        for at in 0..self.payments.desks().len() {
+            let account = self.payments.desks()[at].account;
+            self.liquidity_rose(account);
         }
     }
 
     /// Notes that `account` has more to spend: what waits there is looked at before the command
-    /// ends.
+    /// ends, as far as the scan bound allows.
     #[inline]
     pub(super) fn liquidity_rose(&mut self, account: Handle) {
-        self.risen.note(&self.payments, account);
-    }
-}
-
-/// The switches of liquidity saving.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-#[repr(C)]
-pub(super) struct LiquiditySaving {
-    bypass: u8,
-    reserved: [u8; 7],
-}
-
-impl LiquiditySaving {
-    fn new() -> LiquiditySaving {
-        LiquiditySaving {
-            bypass: 1,
-            reserved: [0; 7],
-        }
+        self.risen.note(&mut self.payments, account);
     }
 
-    /// Whether normal payments may overtake queued normal ones.
+    /// Whether the participant behind `account` may pay.
     #[inline]
-    pub(super) fn bypass(self) -> bool {
-        self.bypass != 0
+    pub(super) fn may_pay(&self, account: Handle) -> bool {
+        let owner = self.ledger.row(account).participant;
+        self.participants.row(owner).may_pay()
     }
 
-    pub(super) fn set_bypass(&mut self, on: bool) {
-        self.bypass = u8::from(on);
+    /// Whether the participant behind `account` may receive.
+    #[inline]
+    pub(super) fn may_receive(&self, account: Handle) -> bool {
+        let owner = self.ledger.row(account).participant;
+        self.participants.row(owner).may_receive()
     }
 }
 
-/// Accounts with queued payments whose liquidity rose, lowest first.
-pub(super) struct Risen(BinaryHeap<Reverse<Handle>>);
+/// Puts accounts on the worklist of release in the name of the present command.
+pub(super) struct Risen {
+    pub(super) sequence: u64,
+}
 
 impl Risen {
     /// Notes `account` if anything waits there.
     #[inline]
-    pub(super) fn note(&mut self, payments: &Payments, account: Handle) {
-        if payments.queued() > 0 && payments.queued_at(account).0 > 0 {
-            self.0.push(Reverse(account));
-        }
-    }
-
-    /// The lowest account noted, once.
-    #[inline]
-    pub(super) fn next(&mut self) -> Option<Handle> {
-        let Reverse(account) = self.0.pop()?;
-        while self.0.peek() == Some(&Reverse(account)) {
-            self.0.pop();
-        }
-        Some(account)
+    pub(super) fn note(&self, payments: &mut Payments, account: Handle) {
+        payments.note_risen(account, self.sequence);
     }
 }

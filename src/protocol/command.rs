@@ -60,6 +60,24 @@ wire_enum! {
         Multiple = 2 "multiple",
         /// Greedy bypass with re-add.
         Greedy = 3 "greedy",
+        /// A batch found outside: answered so, not run by command.
+        Batch = 4 "batch",
+    }
+}
+
+wire_enum! {
+    /// Which algorithm automatic runs run, in a command that may leave it as it is.
+    pub enum AlgorithmChoice : u8 {
+        /// Gridlock resolution.
+        Grp = 0 "grp",
+        /// Pairs of accounts.
+        Bilateral = 1 "bilateral",
+        /// All or nothing, GRP, pairs, GRP.
+        Multiple = 2 "multiple",
+        /// Greedy bypass with re-add.
+        Greedy = 3 "greedy",
+        /// As it is.
+        Keep = 255 "keep",
     }
 }
 
@@ -591,9 +609,13 @@ wire_struct! {
         bypass: Switch = 255,
         /// Resolution without being asked.
         automatic: Switch = 255,
-        /// Reserved.
-        _reserved: [Zero; 9],
-        /// Payments looked at per release step, 0 to leave it.
+        /// What automatic runs run.
+        algorithm: AlgorithmChoice = 255,
+        /// Newly queued payments that make an automatic run, 0 for none; 2^32-1 leaves it.
+        every_queued: u32 = u32::MAX,
+        /// Milliseconds between automatic runs, 0 for none; 2^32-1 leaves it.
+        interval_ms: u32 = u32::MAX,
+        /// Payments that release looks at in one command, 0 to leave it.
         scan_bound: u32 = 0,
     }
 }

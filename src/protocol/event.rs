@@ -437,7 +437,12 @@ wire_struct! {
         by: SettledBy = 0,
         /// Reserved.
         _reserved: [Zero; 11],
-        /// Minor units its debtor is short of for it, 0 where that is not what it waits for.
+        /// Not before, 0 for at once.
+        earliest_at: Timestamp = 0,
+        /// Not after, 0 for end of day.
+        latest_at: Timestamp = 0,
+        /// Minor units it is short of, of money or of a limit as the reason says; 0 where neither
+        /// is what it waits for.
         short_of: Amount = 0,
         /// The payment it waits behind, 0 for none.
         waits_behind: PaymentId = 0,

@@ -202,6 +202,12 @@ wire_enum! {
         PaymentNotQueued = 221 "payment_not_queued",
         /// The payment is not held.
         PaymentNotHeld = 222 "payment_not_held",
+        /// Only what is settled can be returned.
+        PaymentNotSettled = 223 "payment_not_settled",
+        /// A return goes from the original's creditor to its debtor.
+        ReturnAccountsDiffer = 224 "return_accounts_differ",
+        /// Legs of a group settle with it.
+        PartOfGroup = 225 "part_of_group",
 
         /// No such instrument.
         InstrumentNotFound = 300 "instrument_not_found",

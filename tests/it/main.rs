@@ -3,6 +3,7 @@
 mod allocation;
 mod floors;
 mod gridlock;
+mod netting;
 mod pipeline;
 mod pipeline_support;
 mod protocol_doc;

@@ -1,6 +1,6 @@
 //! The business day and the clock: what time and phases bring with them.
 
-use super::{authorisations, ok, orders, payments, rejected, transfers};
+use super::{authorisations, ok, orders, payments, rejected, saving, transfers};
 use crate::engine::deadlines::Due;
 use crate::engine::outbox::Outbox;
 use crate::engine::state::State;
@@ -23,6 +23,7 @@ pub(in crate::engine) fn set_phase(state: &mut State, asked: &SetPhase, out: &mu
     // What only the phase kept waiting may go now.
     state.look_again();
     if work.starts_day {
+        payments::start_day(state);
         state.matching.roll_day();
         state.transfers.roll();
         state.authorisations.roll();
@@ -48,6 +49,9 @@ pub(in crate::engine) fn let_lapse(state: &mut State, out: &mut Outbox) {
                 lapses -= 1;
                 orders::expire_order(state, slot, out);
             }
+            Some(Due::Payment(handle)) => payments::come_due(state, handle, out),
+            Some(Due::Group(_)) => {}
+            Some(Due::Saving) => saving::run_by_clock(state, out),
             None => break,
         }
     }

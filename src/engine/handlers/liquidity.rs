@@ -1,18 +1,17 @@
-//! Liquidity: credit lines, and the saving of liquidity. Raising a line releases what waits for it;
-//! lowering one below what is used takes nothing back, but lets nothing more out.
+//! Liquidity: credit lines, reservations and limits. What raises an account's means releases what
+//! waits for it; what lowers them below what is used takes nothing back, but lets nothing more out.
 
-use super::payments::settle_queued;
-use super::{ok, rejected};
+use super::{answer, rejected};
+use crate::engine::index::Handle;
 use crate::engine::ledger::NOTIONAL_MAX;
 use crate::engine::outbox::Outbox;
+use crate::engine::settlement::desk::UNLIMITED;
 use crate::engine::state::State;
 use crate::protocol::command::{
-    Algorithm, CommandKind, Priority, RunLiquiditySaving, SetCreditLine, SetLiquiditySaving, Switch,
+    CommandKind, SetBilateralLimit, SetCreditLine, SetMultilateralLimit, SetReservation,
 };
-use crate::protocol::event::{EventKind, LiquiditySavingDone, SettledBy};
 use crate::protocol::reason::Reason;
-use crate::protocol::units::Amount;
-use crate::protocol::wire::Zero;
+use crate::protocol::units::{AccountId, Amount};
 
 /// Sets how far an account may go below zero.
 pub(in crate::engine) fn set_credit_line(
@@ -20,93 +19,128 @@ pub(in crate::engine) fn set_credit_line(
     asked: &SetCreditLine,
     out: &mut Outbox,
 ) {
-    let id = u128::from(asked.account.0);
-    let Some(account) = state.ledger.find(asked.account) else {
-        rejected(CommandKind::SetCreditLine, id, Reason::AccountNotFound, out);
+    let kind = CommandKind::SetCreditLine;
+    let Some(account) = find_account(state, kind, asked.account, out) else {
         return;
     };
-    if asked.amount.0 > NOTIONAL_MAX {
-        rejected(
-            CommandKind::SetCreditLine,
-            id,
-            Reason::AmountOutOfRange,
-            out,
-        );
+    if !in_range(kind, asked.account, asked.amount, out) {
         return;
     }
     // From here it succeeds.
     state.ledger.set_credit_line(account, asked.amount);
-    ok(CommandKind::SetCreditLine, out);
-    state.liquidity_rose(account);
+    done(state, kind, asked.account, account, out);
 }
 
-/// Switches bypass. Offset at entry, automatic runs and a scan bound are not there yet: asking for
-/// one is refused, saying that it is off is not.
-pub(in crate::engine) fn set_liquidity_saving(
+/// Sets aside liquidity for urgent or high payments, for today and every morning; what such
+/// payments pay uses it up first.
+pub(in crate::engine) fn set_reservation(
     state: &mut State,
-    asked: &SetLiquiditySaving,
+    asked: &SetReservation,
     out: &mut Outbox,
 ) {
-    let is_on = |switch| switch == Switch::On;
-    if is_on(asked.entry_offset) || is_on(asked.automatic) || asked.scan_bound != 0 {
-        rejected(
-            CommandKind::SetLiquiditySaving,
-            0,
-            Reason::NotSupported,
-            out,
-        );
+    let kind = CommandKind::SetReservation;
+    let Some(account) = find_account(state, kind, asked.account, out) else {
+        return;
+    };
+    if !in_range(kind, asked.account, asked.amount, out) {
         return;
     }
     // From here it succeeds.
-    ok(CommandKind::SetLiquiditySaving, out);
-    match asked.bypass {
-        Switch::Keep => {}
-        Switch::Off => state.saving.set_bypass(false),
-        Switch::On => {
-            state.saving.set_bypass(true);
-            // What only its turn kept waiting may go now.
-            state.look_again();
-        }
-    }
+    let desk = state.payments.open_desk(account);
+    desk.reserve(asked.class, asked.amount);
+    done(state, kind, asked.account, account, out);
 }
 
-/// Runs one algorithm over everything that is queued.
-pub(in crate::engine) fn run_liquidity_saving(
+/// Bounds what normal payments may net send to one account, or no longer.
+pub(in crate::engine) fn set_bilateral_limit(
     state: &mut State,
-    asked: &RunLiquiditySaving,
+    asked: &SetBilateralLimit,
     out: &mut Outbox,
 ) {
-    let refusal = match asked.algorithm {
-        Algorithm::Bilateral | Algorithm::Multiple | Algorithm::Greedy => {
-            Some(Reason::NotSupported)
-        }
-        Algorithm::Grp if !state.day.admits_payment(Priority::High) => Some(Reason::PhaseForbids),
-        Algorithm::Grp => None,
+    let kind = CommandKind::SetBilateralLimit;
+    let Some(account) = find_account(state, kind, asked.account, out) else {
+        return;
     };
-    if let Some(reason) = refusal {
-        rejected(CommandKind::RunLiquiditySaving, 0, reason, out);
+    let id = u128::from(asked.account.0);
+    let counterparty = match find_counterparty(state, account, asked.counterparty) {
+        Ok(counterparty) => counterparty,
+        Err(reason) => {
+            rejected(kind, id, reason, out);
+            return;
+        }
+    };
+    if asked.amount.0 != UNLIMITED && !in_range(kind, asked.account, asked.amount, out) {
         return;
     }
-    // From here it succeeds. The scratch is taken out so that settling may use the state.
-    let mut gridlock = std::mem::take(&mut state.gridlock);
-    let settle = gridlock.resolve(
-        &state.payments,
-        |account| state.ledger.row(account).liquidity(),
-        |payment| state.ledger.row(payment.creditor).takes_any_credit(),
-    );
-    let mut value = Amount::ZERO;
-    for payment in settle {
-        let amount = state.payments.row(*payment).amount();
-        value = value.checked_add(amount).expect("2^32 amounts below 2^96");
-        settle_queued(state, *payment, SettledBy::Grp, out);
+    if !state.payments.has_limit_room(account, counterparty) {
+        rejected(kind, id, Reason::CapacityExhausted, out);
+        return;
     }
-    let settled = settle.len() as u64;
-    state.gridlock = gridlock;
-    let body = LiquiditySavingDone {
-        algorithm: asked.algorithm,
-        _reserved: [Zero::Zero; 7],
-        settled,
-        value,
+    // From here it succeeds.
+    state
+        .payments
+        .set_bilateral(account, counterparty, asked.amount.0);
+    done(state, kind, asked.account, account, out);
+}
+
+/// Bounds what normal payments may net send to all accounts without a bilateral limit, or no
+/// longer.
+pub(in crate::engine) fn set_multilateral_limit(
+    state: &mut State,
+    asked: &SetMultilateralLimit,
+    out: &mut Outbox,
+) {
+    let kind = CommandKind::SetMultilateralLimit;
+    let Some(account) = find_account(state, kind, asked.account, out) else {
+        return;
     };
-    out.push(EventKind::LiquiditySavingDone, &body);
+    if asked.amount.0 != UNLIMITED && !in_range(kind, asked.account, asked.amount, out) {
+        return;
+    }
+    // From here it succeeds.
+    state.payments.set_multilateral(account, asked.amount.0);
+    done(state, kind, asked.account, account, out);
+}
+
+fn find_account(
+    state: &State,
+    kind: CommandKind,
+    account: AccountId,
+    out: &mut Outbox,
+) -> Option<Handle> {
+    let found = state.ledger.find(account);
+    if found.is_none() {
+        rejected(kind, account.0.into(), Reason::AccountNotFound, out);
+    }
+    found
+}
+
+/// Another account of the same asset.
+fn find_counterparty(
+    state: &State,
+    account: Handle,
+    counterparty: AccountId,
+) -> Result<Handle, Reason> {
+    let found = state.ledger.find(counterparty);
+    let found = found.ok_or(Reason::AccountNotFound)?;
+    if found == account {
+        return Err(Reason::AccountsMustBeDifferent);
+    }
+    if state.ledger.row(found).asset != state.ledger.row(account).asset {
+        return Err(Reason::AccountsMustHaveTheSameLedger);
+    }
+    Ok(found)
+}
+
+fn in_range(kind: CommandKind, account: AccountId, amount: Amount, out: &mut Outbox) -> bool {
+    let fits = amount.0 <= NOTIONAL_MAX;
+    if !fits {
+        rejected(kind, account.0.into(), Reason::AmountOutOfRange, out);
+    }
+    fits
+}
+
+fn done(state: &mut State, kind: CommandKind, id: AccountId, account: Handle, out: &mut Outbox) {
+    answer(kind, id.0.into(), Ok(()), out);
+    state.liquidity_rose(account);
 }

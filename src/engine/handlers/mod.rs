@@ -3,13 +3,18 @@
 
 pub(super) mod authorisations;
 pub(super) mod clock;
+mod explain;
 pub(super) mod fills;
 pub(super) mod hints;
 pub(super) mod liquidity;
+mod offsetting;
 pub(super) mod orders;
+pub(super) mod participants;
 pub(super) mod payments;
 pub(super) mod queries;
 pub(super) mod reference_data;
+pub(super) mod release;
+pub(super) mod saving;
 pub(super) mod transfers;
 
 use super::index::Handle;

@@ -1,29 +1,35 @@
-//! Payments: settle at once where there is cover and no one ahead, else wait in the debtor's queue;
-//! what waits is released by whatever brings liquidity.
+//! Payments: settle at once where there is cover and no one ahead, else wait in the debtor's queue.
+//! What waits is released by whatever helps (`release`), can be taken back, held, moved and given
+//! another class, and ends at its latest time or with the day.
 //!
-//! Entry disposition and release follow the rules of a real-time gross settlement system in the
-//! manner of T2: urgent and high payments settle strictly from the head of their queue, normal ones
-//! in order, each that is covered (bypass).
+//! Entry disposition follows the rules of a real-time gross settlement system in the manner of T2:
+//! class gate, cover, offset against what the creditor owes, queue.
 
-use super::{check_account_ids, check_id, find_sides, rejected};
+use super::release::{self, Standing};
+use super::{check_account_ids, check_id, find_sides, offsetting, rejected};
+use crate::engine::deadlines::{Due, NO_DEADLINE};
 use crate::engine::index::Handle;
 use crate::engine::ledger::NOTIONAL_MAX;
 use crate::engine::outbox::Outbox;
-use crate::engine::settlement::queue::{NewPayment, PaymentRow};
+use crate::engine::settlement::payment::{HELD, NOT_DUE, PaymentRow};
+use crate::engine::settlement::queue::NewPayment;
 use crate::engine::state::State;
-use crate::protocol::command::{CommandKind, PaymentRef, Priority, SubmitPayment};
+use crate::protocol::command::{
+    CommandKind, MovePayment, PaymentRef, Priority, SetPaymentPriority, SubmitPayment,
+};
 use crate::protocol::event::{EventKind, PaymentMoved, PaymentState, SettledBy};
 use crate::protocol::reason::Reason;
-use crate::protocol::units::{AccountId, Amount, PaymentId};
+use crate::protocol::units::{AccountId, Amount, PaymentId, Timestamp};
 use crate::protocol::wire::Zero;
 
 /// What becomes of a payment at entry.
 enum Disposition {
     Settle,
-    Queue(Reason),
+    Offset,
+    Wait(Reason, u8),
 }
 
-/// Settles or queues a payment.
+/// Settles a payment, or has it wait.
 pub(in crate::engine) fn submit_payment(
     state: &mut State,
     asked: &SubmitPayment,
@@ -38,11 +44,11 @@ pub(in crate::engine) fn submit_payment(
         by,
         _reserved: [Zero::Zero; 13],
     };
-    let decision = check(state, asked).and_then(|(debtor, creditor)| {
-        let disposition = decide(state, asked, debtor, creditor)?;
-        Ok((debtor, creditor, disposition))
+    let decision = check(state, asked).and_then(|payment| {
+        let disposition = decide(state, &payment)?;
+        Ok((payment, disposition))
     });
-    let (debtor, creditor, disposition) = match decision {
+    let (payment, disposition) = match decision {
         Ok(decision) => decision,
         Err(reason) => {
             out.push(EventKind::PaymentRejected, &moved(reason, SettledBy::None));
@@ -50,43 +56,43 @@ pub(in crate::engine) fn submit_payment(
         }
     };
     // From here it succeeds.
-    let payment = NewPayment {
-        id: asked.id,
-        debtor: (debtor, asked.debtor_account),
-        creditor: (creditor, asked.creditor_account),
-        amount: asked.amount,
-        class: asked.priority,
-    };
+    note_return(state, payment.return_of, payment.amount.0 as i128);
     match disposition {
         Disposition::Settle => {
-            state.ledger.post(debtor, creditor, asked.amount);
+            release::pay(state, &payment);
             state.payments.record_settled(&payment, SettledBy::Entry);
             out.push(
                 EventKind::PaymentSettled,
                 &moved(Reason::Created, SettledBy::Entry),
             );
-            state.liquidity_rose(creditor);
         }
-        Disposition::Queue(reason) => {
-            state.payments.record_queued(&payment, reason);
-            out.push(EventKind::PaymentQueued, &moved(reason, SettledBy::None));
+        Disposition::Offset => {
+            offsetting::settle_picked(state, out);
+            release::pay(state, &payment);
+            state.payments.record_settled(&payment, SettledBy::Offset);
+            out.push(
+                EventKind::PaymentSettled,
+                &moved(Reason::Created, SettledBy::Offset),
+            );
+        }
+        Disposition::Wait(reason, flags) => {
+            let handle = state.payments.record_waiting(&payment, reason, flags);
+            plan(state, handle);
+            let kind = if flags & NOT_DUE != 0 {
+                EventKind::PaymentWarehoused
+            } else {
+                state.saving.note_queued();
+                EventKind::PaymentQueued
+            };
+            out.push(kind, &moved(reason, SettledBy::None));
         }
     }
 }
 
-fn check(state: &State, asked: &SubmitPayment) -> Result<(Handle, Handle), Reason> {
+fn check(state: &State, asked: &SubmitPayment) -> Result<NewPayment, Reason> {
     check_id(asked.id.0)?;
     if let Some(old) = state.payments.find(asked.id) {
-        let old = state.payments.row(old);
-        let is_same = old.is_same(asked.debtor_account, asked.creditor_account, asked.amount);
-        return Err(if is_same && old.class() == asked.priority {
-            Reason::Exists
-        } else {
-            Reason::ExistsWithDifferentContent
-        });
-    }
-    if asked.return_of.0 != 0 || asked.earliest_at.0 != 0 || asked.latest_at.0 != 0 {
-        return Err(Reason::NotSupported);
+        return Err(compare(state, state.payments.row(old), asked));
     }
     check_account_ids(asked.debtor_account, asked.creditor_account)?;
     if asked.amount == Amount::ZERO {
@@ -95,54 +101,149 @@ fn check(state: &State, asked: &SubmitPayment) -> Result<(Handle, Handle), Reaso
     if asked.amount.0 > NOTIONAL_MAX {
         return Err(Reason::AmountOutOfRange);
     }
-    let sides = find_sides(state, asked.debtor_account, asked.creditor_account)?;
-    if state.ledger.is_credit_bounded(sides.1) {
+    let (debtor, creditor) = find_sides(state, asked.debtor_account, asked.creditor_account)?;
+    if state.ledger.is_credit_bounded(creditor) {
         // What may wait must be payable whenever its debtor has the money.
         return Err(Reason::ExceedsDebits);
     }
-    if !state.day.admits_payment(asked.priority) {
+    if !state.may_pay(debtor) || !state.may_receive(creditor) {
+        return Err(Reason::ParticipantBlocked);
+    }
+    check_times(state, asked.earliest_at, asked.latest_at)?;
+    let admitted = if asked.earliest_at > state.now {
+        state.day.admits_warehousing()
+    } else {
+        state.day.admits_payment(asked.priority)
+    };
+    if !admitted {
         return Err(Reason::PhaseForbids);
     }
-    if !state.payments.has_room() {
+    let return_of = check_return(state, asked, debtor, creditor)?;
+    if !state.payments.has_room(1) {
         return Err(Reason::CapacityExhausted);
     }
-    Ok(sides)
+    Ok(NewPayment {
+        id: asked.id,
+        debtor,
+        creditor,
+        amount: asked.amount,
+        class: asked.priority,
+        earliest_at: asked.earliest_at,
+        latest_at: asked.latest_at,
+        return_of,
+    })
 }
 
-/// Class gate, then cover.
-fn decide(
+/// Whether a payment asked for with these words is that one again.
+fn compare(state: &State, old: &PaymentRow, asked: &SubmitPayment) -> Reason {
+    let return_of = old
+        .return_of()
+        .map_or(PaymentId(0), |original| state.payments.row(original).id());
+    let is_same = state.ledger.row(old.debtor).id == asked.debtor_account.0
+        && state.ledger.row(old.creditor).id == asked.creditor_account.0
+        && old.amount() == asked.amount
+        && old.asked_class() == asked.priority
+        && old.earliest_at() == asked.earliest_at
+        && old.latest_at() == asked.latest_at
+        && return_of == asked.return_of;
+    if is_same {
+        Reason::Exists
+    } else {
+        Reason::ExistsWithDifferentContent
+    }
+}
+
+/// A latest time lies behind the earliest, and ahead of us.
+pub(super) fn check_times(
+    state: &State,
+    earliest_at: Timestamp,
+    latest_at: Timestamp,
+) -> Result<(), Reason> {
+    if latest_at.0 == 0 {
+        Ok(())
+    } else if latest_at <= earliest_at {
+        Err(Reason::TimeOutOfRange)
+    } else if latest_at <= state.now {
+        Err(Reason::Expired)
+    } else {
+        Ok(())
+    }
+}
+
+/// A return goes back the way its original came, and all returns together give back at most the
+/// original.
+fn check_return(
     state: &State,
     asked: &SubmitPayment,
     debtor: Handle,
     creditor: Handle,
-) -> Result<Disposition, Reason> {
-    let cover = state.ledger.check_post(debtor, creditor, asked.amount);
-    let gate = state
-        .payments
-        .gate(debtor, asked.priority, state.saving.bypass());
-    match (cover, gate) {
-        (Ok(()) | Err(Reason::ExceedsCredits), Some(_)) => {
-            Ok(Disposition::Queue(Reason::BehindHigherPriority))
-        }
-        (Err(Reason::ExceedsCredits), None) => {
-            Ok(Disposition::Queue(Reason::InsufficientLiquidity))
-        }
-        (Err(reason), _) => Err(reason),
-        (Ok(()), None) => Ok(Disposition::Settle),
+) -> Result<Option<Handle>, Reason> {
+    if asked.return_of.0 == 0 {
+        return Ok(None);
+    }
+    let original = state.payments.find(asked.return_of);
+    let original = original.ok_or(Reason::PaymentNotFound)?;
+    let row = state.payments.row(original);
+    if row.state() != PaymentState::Settled {
+        return Err(Reason::PaymentNotSettled);
+    }
+    if (row.debtor, row.creditor) != (creditor, debtor) {
+        return Err(Reason::ReturnAccountsDiffer);
+    }
+    if row.returned + asked.amount.0 > row.amount {
+        return Err(Reason::OverReturn);
+    }
+    Ok(Some(original))
+}
+
+/// A return takes its part of the original, or gives it back.
+fn note_return(state: &mut State, original: Option<Handle>, amount: i128) {
+    if let Some(original) = original {
+        let returned = state.payments.row(original).returned;
+        let returned = returned.checked_add_signed(amount);
+        let returned = returned.expect("no more is given back than was taken");
+        state.payments.set_returned(original, Amount(returned));
     }
 }
 
-/// Takes a payment out of its queue.
+/// Class gate, cover, offset.
+fn decide(state: &mut State, payment: &NewPayment) -> Result<Disposition, Reason> {
+    if payment.earliest_at > state.now {
+        return Ok(Disposition::Wait(Reason::NotYetDue, NOT_DUE));
+    }
+    let cover = release::check(
+        state,
+        (payment.debtor, payment.creditor),
+        payment.amount,
+        payment.class,
+    );
+    let reason = match cover {
+        Ok(()) => Reason::Created,
+        Err(reason) if release::may_wait_for(reason) => reason,
+        Err(reason) => return Err(reason),
+    };
+    let bypass = state.saving.bypass();
+    if state
+        .payments
+        .must_wait(payment.debtor, payment.class, bypass)
+    {
+        return Ok(Disposition::Wait(Reason::BehindHigherPriority, 0));
+    }
+    if reason == Reason::Created {
+        return Ok(Disposition::Settle);
+    }
+    if state.saving.entry_offset() && offsetting::pick(state, payment) {
+        return Ok(Disposition::Offset);
+    }
+    Ok(Disposition::Wait(reason, 0))
+}
+
+/// Takes a payment back.
 pub(in crate::engine) fn cancel_payment(state: &mut State, asked: &PaymentRef, out: &mut Outbox) {
-    let payment = match find_queued(state, asked.id) {
-        Ok(payment) => payment,
-        Err(reason) => {
-            rejected(CommandKind::CancelPayment, asked.id.0, reason, out);
-            return;
-        }
+    let Some(payment) = find_waiting(state, CommandKind::CancelPayment, asked.id, out) else {
+        return;
     };
     // From here it succeeds.
-    let debtor = state.payments.row(payment).debtor;
     finish(
         state,
         payment,
@@ -150,35 +251,153 @@ pub(in crate::engine) fn cancel_payment(state: &mut State, asked: &PaymentRef, o
         Reason::Requested,
         out,
     );
-    // What waited behind it may go now.
-    state.liquidity_rose(debtor);
 }
 
-fn find_queued(state: &State, id: PaymentId) -> Result<Handle, Reason> {
-    let payment = state.payments.find(id).ok_or(Reason::PaymentNotFound)?;
-    match state.payments.row(payment).state() {
+/// Keeps a waiting payment from settling; it keeps its place.
+pub(in crate::engine) fn hold_payment(state: &mut State, asked: &PaymentRef, out: &mut Outbox) {
+    let Some(payment) = find_waiting(state, CommandKind::HoldPayment, asked.id, out) else {
+        return;
+    };
+    // From here it succeeds.
+    state.payments.set_flag(payment, HELD, true);
+    dispose_again(state, payment, out);
+}
+
+/// Lets a held payment settle.
+pub(in crate::engine) fn release_payment(state: &mut State, asked: &PaymentRef, out: &mut Outbox) {
+    let Some(payment) = find_waiting(state, CommandKind::ReleasePayment, asked.id, out) else {
+        return;
+    };
+    if !state.payments.is_held(payment) {
+        let (kind, reason) = (CommandKind::ReleasePayment, Reason::PaymentNotHeld);
+        rejected(kind, asked.id.0, reason, out);
+        return;
+    }
+    // From here it succeeds.
+    state.payments.set_flag(payment, HELD, false);
+    dispose_again(state, payment, out);
+}
+
+/// Gives a waiting payment another class; among those of that class its age places it.
+pub(in crate::engine) fn set_payment_priority(
+    state: &mut State,
+    asked: &SetPaymentPriority,
+    out: &mut Outbox,
+) {
+    let kind = CommandKind::SetPaymentPriority;
+    let Some(payment) = find_waiting(state, kind, asked.id, out) else {
+        return;
+    };
+    // From here it succeeds.
+    state.payments.set_class(payment, asked.priority);
+    dispose_again(state, payment, out);
+}
+
+/// Moves a waiting payment before or behind all others of its class.
+pub(in crate::engine) fn move_payment(state: &mut State, asked: &MovePayment, out: &mut Outbox) {
+    let Some(payment) = find_waiting(state, CommandKind::MovePayment, asked.id, out) else {
+        return;
+    };
+    // From here it succeeds.
+    state.payments.move_to(payment, asked.position);
+    dispose_again(state, payment, out);
+}
+
+/// The waiting payment of that id; refuses the command where there is none.
+fn find_waiting(
+    state: &State,
+    kind: CommandKind,
+    id: PaymentId,
+    out: &mut Outbox,
+) -> Option<Handle> {
+    let found = state.payments.find(id).ok_or(Reason::PaymentNotFound);
+    let waiting = found.and_then(|payment| match state.payments.row(payment).state() {
         PaymentState::Queued | PaymentState::Warehoused => Ok(payment),
         PaymentState::Settled => Err(Reason::PaymentAlreadySettled),
         PaymentState::Cancelled => Err(Reason::PaymentAlreadyCancelled),
         PaymentState::Rejected => Err(Reason::PaymentAlreadyRejected),
+    });
+    match waiting {
+        Ok(payment) => Some(payment),
+        Err(reason) => {
+            rejected(kind, id.0, reason, out);
+            None
+        }
     }
 }
 
-/// Rejects everything that is queued: the day is over.
+/// What stands in a waiting payment's way has changed: it settles, or says why it waits now. Others
+/// of its account may go, too.
+fn dispose_again(state: &mut State, payment: Handle, out: &mut Outbox) {
+    let debtor = state.payments.row(payment).debtor;
+    let reason = match release::standing(state, payment) {
+        Standing::Covered => {
+            release::settle_waiting(state, payment, SettledBy::Release, out);
+            None
+        }
+        Standing::Late => {
+            finish(state, payment, PaymentState::Rejected, Reason::Expired, out);
+            None
+        }
+        Standing::Waits(reason) => Some(reason),
+    };
+    if let Some(reason) = reason {
+        state.payments.set_reason(payment, reason);
+        let row = state.payments.row(payment);
+        let kind = match row.state() {
+            PaymentState::Warehoused => EventKind::PaymentWarehoused,
+            PaymentState::Queued
+            | PaymentState::Settled
+            | PaymentState::Cancelled
+            | PaymentState::Rejected => EventKind::PaymentQueued,
+        };
+        out.push(kind, &moved(state, row, reason, SettledBy::None));
+    }
+    state.liquidity_rose(debtor);
+}
+
+/// Rejects everything that is queued: the day is over. What waits for a later day stays.
 pub(in crate::engine) fn reject_queued(state: &mut State, out: &mut Outbox) {
     for payment in state.payments.queue_order() {
-        finish(
-            state,
-            payment,
-            PaymentState::Rejected,
-            Reason::EndOfDay,
-            out,
-        );
+        let row = state.payments.row(payment);
+        if row.state() == PaymentState::Queued && row.group().is_none() {
+            finish(
+                state,
+                payment,
+                PaymentState::Rejected,
+                Reason::EndOfDay,
+                out,
+            );
+        }
     }
 }
 
-fn finish(state: &mut State, payment: Handle, to: PaymentState, reason: Reason, out: &mut Outbox) {
+/// A new day: reservations as set, limits unused, what is older than the window forgotten.
+pub(in crate::engine) fn start_day(state: &mut State) {
+    state.payments.start_day();
+    if state.day.is_first() {
+        return;
+    }
+    state.payments.roll();
+    for payment in state.payments.queue_order() {
+        if let Some(slot) = state.payments.deadline(payment) {
+            state.deadlines.set_owner(slot, payment);
+        }
+    }
+}
+
+/// Takes a waiting payment out without settling it: cancelled or rejected.
+pub(super) fn finish(
+    state: &mut State,
+    payment: Handle,
+    to: PaymentState,
+    reason: Reason,
+    out: &mut Outbox,
+) {
+    unplan(state, payment);
     state.payments.finish(payment, to, SettledBy::None, reason);
+    let row = *state.payments.row(payment);
+    note_return(state, row.return_of(), -(row.amount as i128));
     let kind = match to {
         PaymentState::Cancelled => EventKind::PaymentCancelled,
         PaymentState::Queued
@@ -186,109 +405,66 @@ fn finish(state: &mut State, payment: Handle, to: PaymentState, reason: Reason, 
         | PaymentState::Warehoused
         | PaymentState::Rejected => EventKind::PaymentRejected,
     };
-    out.push(
-        kind,
-        &moved(state.payments.row(payment), reason, SettledBy::None),
-    );
+    out.push(kind, &moved(state, &row, reason, SettledBy::None));
+    // What waited behind it may go now.
+    state.liquidity_rose(row.debtor);
 }
 
-fn moved(row: &PaymentRow, reason: Reason, by: SettledBy) -> PaymentMoved {
+/// The event that says where a payment is now.
+pub(super) fn moved(
+    state: &State,
+    row: &PaymentRow,
+    reason: Reason,
+    by: SettledBy,
+) -> PaymentMoved {
     PaymentMoved {
         id: row.id(),
         amount: row.amount(),
-        debtor_account: AccountId(row.debtor_id),
-        creditor_account: AccountId(row.creditor_id),
+        debtor_account: AccountId(state.ledger.row(row.debtor).id),
+        creditor_account: AccountId(state.ledger.row(row.creditor).id),
         reason,
         by,
         _reserved: [Zero::Zero; 13],
     }
 }
 
-/// Settles what the liquidity that rose during this command can settle. Accounts go by index; each
-/// settlement puts its creditor on the list, until nothing more goes.
-#[inline]
-pub(in crate::engine) fn release(state: &mut State, out: &mut Outbox) {
-    while let Some(account) = state.risen.next() {
-        release_account(state, account, out);
-    }
-}
-
-fn release_account(state: &mut State, account: Handle, out: &mut Outbox) {
-    if !state.day.admits_payment(Priority::High) {
-        return;
-    }
-    let strict: &[Priority] = if state.saving.bypass() {
-        &[Priority::Urgent, Priority::High]
-    } else {
-        Priority::ALL
-    };
-    for class in strict.iter().copied() {
-        while let Some(head) = state.payments.head(account, class) {
-            if !settle_released(state, head, out) {
-                // Strictly from the head: nothing behind it may go, in this class or below.
-                return;
-            }
-        }
-    }
-    let mut next = state.payments.head(account, Priority::Normal);
-    while let Some(payment) = next {
-        next = state.payments.next(payment);
-        settle_released(state, payment, out);
-        if state.ledger.row(account).short_of(Amount(1)).0 > 0 {
-            // Not one minor unit is left: no use in looking at the rest.
-            return;
-        }
-    }
-}
-
-/// Settles one queued payment if it is covered.
-fn settle_released(state: &mut State, payment: Handle, out: &mut Outbox) -> bool {
-    let row = *state.payments.row(payment);
-    let cover = state
-        .ledger
-        .check_post(row.debtor, row.creditor, row.amount());
-    if let Err(reason) = cover {
-        let reason = match reason {
-            Reason::ExceedsCredits => Reason::InsufficientLiquidity,
-            other => other,
-        };
-        state.payments.set_reason(payment, reason);
-        return false;
-    }
-    // From here it succeeds.
-    settle_queued(state, payment, SettledBy::Release, out);
-    true
-}
-
-/// Settles a queued payment whose cover is certain.
-pub(super) fn settle_queued(state: &mut State, payment: Handle, by: SettledBy, out: &mut Outbox) {
-    let row = *state.payments.row(payment);
-    state.ledger.post(row.debtor, row.creditor, row.amount());
-    let (to, reason) = (PaymentState::Settled, Reason::Created);
-    state.payments.finish(payment, to, by, reason);
-    out.push(EventKind::PaymentSettled, &moved(&row, reason, by));
-    state.liquidity_rose(row.creditor);
-}
-
-/// Why a queued payment waits: the payment ahead of it in the class gate, or the money it lacks.
-pub(in crate::engine) fn explain(
-    state: &State,
-    payment: Handle,
-) -> (Reason, Amount, Option<Handle>) {
+/// Notes when time will next do something to a waiting payment.
+fn plan(state: &mut State, payment: Handle) {
     let row = state.payments.row(payment);
-    let ahead = state
-        .payments
-        .gate(row.debtor, row.class(), state.saving.bypass())
-        .filter(|ahead| *ahead != payment);
-    if let Some(ahead) = ahead {
-        return (Reason::BehindHigherPriority, Amount::ZERO, Some(ahead));
+    let at = if row.has(NOT_DUE) {
+        row.earliest_at()
+    } else {
+        row.latest_at()
+    };
+    if at.0 != 0 {
+        let slot = state.deadlines.insert(at, Due::Payment(payment));
+        state.payments.set_deadline(payment, slot);
     }
-    let short_of = state.ledger.row(row.debtor).short_of(row.amount());
-    let cover = state
-        .ledger
-        .check_post(row.debtor, row.creditor, row.amount());
-    match cover {
-        Err(Reason::ExceedsCredits) | Ok(()) => (Reason::InsufficientLiquidity, short_of, None),
-        Err(other) => (other, Amount::ZERO, None),
+}
+
+/// Time has nothing more to do to the payment.
+pub(super) fn unplan(state: &mut State, payment: Handle) {
+    if let Some(slot) = state.payments.deadline(payment) {
+        state.deadlines.remove(slot);
+        state.payments.set_deadline(payment, NO_DEADLINE);
     }
+}
+
+/// A payment's time has come: the earliest, and it takes part from now on; or the latest, and it is
+/// rejected.
+pub(super) fn come_due(state: &mut State, payment: Handle, out: &mut Outbox) {
+    state.payments.set_deadline(payment, NO_DEADLINE);
+    if state.payments.row(payment).has(NOT_DUE) {
+        state.payments.set_flag(payment, NOT_DUE, false);
+        plan(state, payment);
+        state.saving.note_queued();
+        dispose_again(state, payment, out);
+    } else {
+        finish(state, payment, PaymentState::Rejected, Reason::Expired, out);
+    }
+}
+
+/// Payments of a class may settle: the phase admits them.
+pub(super) fn may_settle(state: &State) -> bool {
+    state.day.admits_payment(Priority::High)
 }

@@ -1,7 +1,8 @@
 //! Queries: what stands where. They change nothing, take no sequence and are not journaled.
 
+use super::explain::explain;
 use super::fills::held_for;
-use super::{authorisations, payments, rejected};
+use super::{authorisations, rejected};
 use crate::engine::index::Handle;
 use crate::engine::matching::{Lookup, OrderView, Place};
 use crate::engine::outbox::Outbox;
@@ -113,22 +114,26 @@ pub(in crate::engine) fn query_payment(state: &State, asked: &PaymentRef, out: &
 fn describe(state: &State, payment: Handle) -> Payment {
     let row = state.payments.row(payment);
     let (reason, short_of, ahead) = match row.state() {
-        PaymentState::Queued => payments::explain(state, payment),
-        PaymentState::Settled
-        | PaymentState::Warehoused
-        | PaymentState::Cancelled
-        | PaymentState::Rejected => (row.reason(), Amount::ZERO, None),
+        PaymentState::Queued | PaymentState::Warehoused => {
+            let why = explain(state, payment);
+            (why.reason, why.short_of, why.ahead)
+        }
+        PaymentState::Settled | PaymentState::Cancelled | PaymentState::Rejected => {
+            (row.reason(), Amount::ZERO, None)
+        }
     };
     Payment {
         id: row.id(),
         amount: row.amount(),
-        debtor_account: AccountId(row.debtor_id),
-        creditor_account: AccountId(row.creditor_id),
+        debtor_account: AccountId(state.ledger.row(row.debtor).id),
+        creditor_account: AccountId(state.ledger.row(row.creditor).id),
         priority: row.class(),
         state: row.state(),
         reason,
         by: row.by(),
         _reserved: [Zero::Zero; 11],
+        earliest_at: row.earliest_at(),
+        latest_at: row.latest_at(),
         short_of,
         waits_behind: ahead.map_or(PaymentId(0), |ahead| state.payments.row(ahead).id()),
     }

@@ -44,7 +44,7 @@ pub(in crate::engine) fn create_participant(
 ) {
     let row = ParticipantRow::new(asked.participant, asked.code, asked.group);
     let result = check_code(&asked.code).and_then(|()| match state.participants.find(row.id) {
-        Some(old) if *state.participants.row(old) == row => Err(Reason::Exists),
+        Some(old) if state.participants.row(old).is_same(&row) => Err(Reason::Exists),
         Some(_) => Err(Reason::ExistsWithDifferentContent),
         None if asked.group > GROUP_MAX => Err(Reason::OutOfRange),
         None if !state.participants.has_room() => Err(Reason::CapacityExhausted),

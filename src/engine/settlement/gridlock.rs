@@ -1,138 +1,149 @@
 //! Gridlock resolution (Bech and Soramaki 2001; the "partial" optimisation of T2): which queued
 //! payments can settle together although none can settle alone.
 //!
-//! Take every queue whole. While an account would end below its floor, drop the last payment of its
-//! set. What is left when no account does settles simultaneously. The result is the one largest set
-//! that keeps every queue's order, whatever the order of repair: sets that keep order are closed
-//! under union, and what an account can pay only grows with what others pay.
+//! Take every queue whole. While an account cannot bear its set, drop the last payment of it. What
+//! is left when all can settles simultaneously. The result is the one largest set that keeps every
+//! queue's order, whatever the order of repair: sets that keep order are closed under union, and
+//! what an account can bear only grows with what others pay. A group is in with all its legs or
+//! with none, so dropping one leg drops the others and everything behind them.
 //!
 //! Each payment is dropped at most once, so the work is linear in payments and accounts.
 
-use super::queue::{PaymentRow, Payments};
-use crate::engine::index::Handle;
+use super::netting::{Means, Netting};
+use super::payment::NONE;
+use super::queue::Payments;
 
-/// Room to work in, kept between runs.
-#[derive(Default)]
-pub(in crate::engine) struct Gridlock {
-    /// Queued payments, account by account in settlement order.
-    order: Vec<Handle>,
-    /// Per queue: its payments in `order` (the end moves), its account's balance with them.
-    sets: Vec<Set>,
-    work: Vec<u32>,
-    settle: Vec<Handle>,
-}
-
-#[derive(Clone, Copy)]
-struct Set {
-    start: usize,
-    end: usize,
-    /// What the account would have left, minor units; `None` where it has no floor.
-    left: Option<i128>,
-    in_work: bool,
-}
-
-impl Set {
-    fn is_broken(&self) -> bool {
-        self.end > self.start && self.left.is_some_and(|left| left < 0)
+impl Netting {
+    /// Finds the payments that settle together.
+    pub(in crate::engine) fn gridlock(&mut self, payments: &Payments, means: &impl Means) {
+        self.gather(payments, means);
+        self.take_all();
+        self.drop_incomplete(means);
+        self.repair();
+        self.take_out_sets();
     }
-}
 
-impl Gridlock {
-    /// The payments that settle together, in order of entry. `available` is what an account has to
-    /// spend, `None` where it has no floor; where `is_eligible` says no, the payment and all behind
-    /// it stay.
-    pub(in crate::engine) fn resolve(
-        &mut self,
-        payments: &Payments,
-        available: impl Fn(Handle) -> Option<i128>,
-        is_eligible: impl Fn(&PaymentRow) -> bool,
-    ) -> &[Handle] {
-        self.take_all(payments, available, is_eligible);
-        self.net(payments);
-        self.repair(payments);
-        self.settle.clear();
-        for set in &self.sets {
-            self.settle
-                .extend_from_slice(&self.order[set.start..set.end]);
+    /// Finds everything that takes part, where all of it can settle at once; else nothing.
+    pub(in crate::engine) fn all_or_nothing(&mut self, payments: &Payments, means: &impl Means) {
+        self.gather(payments, means);
+        self.take_all();
+        let is_whole = self.incomplete(means).next().is_none();
+        if is_whole && !self.places.iter().any(|place| place.is_broken()) {
+            self.take_out_sets();
         }
-        // Handles grow with entry.
-        self.settle.sort_unstable();
-        &self.settle
     }
 
-    fn take_all(
-        &mut self,
-        payments: &Payments,
-        available: impl Fn(Handle) -> Option<i128>,
-        is_eligible: impl Fn(&PaymentRow) -> bool,
-    ) {
-        self.order.clear();
-        self.sets.clear();
-        for account in payments.queue_accounts() {
-            let start = self.order.len();
-            self.order.extend(
-                payments
-                    .iter(account)
-                    .take_while(|payment| is_eligible(payments.row(*payment))),
+    /// Every set is its whole queue.
+    pub(super) fn take_all(&mut self) {
+        for at in 0..self.places.len() as u32 {
+            let (start, stop) = (
+                self.places[at as usize].start,
+                self.places[at as usize].stop,
             );
-            self.sets.push(Set {
-                start,
-                end: self.order.len(),
-                left: available(account),
-                in_work: false,
-            });
+            for entry in start..stop {
+                self.include(at, entry);
+            }
+            self.places[at as usize].end = stop;
         }
     }
 
-    /// Takes what each account would pay from it and gives it what it would receive.
-    fn net(&mut self, payments: &Payments) {
-        for at in 0..self.sets.len() {
-            let (start, end) = (self.sets[at].start, self.sets[at].end);
-            for payment in &self.order[start..end] {
-                let row = payments.row(*payment);
-                let amount = row.amount as i128;
-                if let Some(left) = &mut self.sets[at].left {
-                    *left -= amount;
-                }
-                if let Some(creditor) = payments.queue_place(row.creditor)
-                    && let Some(left) = &mut self.sets[creditor].left
-                {
-                    *left += amount;
-                }
-            }
+    /// Entries that are legs of a group of which another leg takes no part: place and entry.
+    fn incomplete(&self, means: &impl Means) -> impl Iterator<Item = (u32, u32)> {
+        let groups = self.legs.chunk_by(|one, other| one.0 == other.0);
+        groups
+            .filter(|legs| (legs.len() as u32) < means.legs(legs[0].0))
+            .flat_map(|legs| legs.iter().map(|(_, at, entry)| (*at, *entry)))
+    }
+
+    fn drop_incomplete(&mut self, means: &impl Means) {
+        let incomplete: Vec<(u32, u32)> = self.incomplete(means).collect();
+        for (at, entry) in incomplete {
+            self.cut(at, entry);
         }
     }
 
-    fn repair(&mut self, payments: &Payments) {
-        self.work.clear();
-        for (at, set) in self.sets.iter_mut().enumerate() {
-            set.in_work = set.is_broken();
-            if set.in_work {
-                self.work.push(at as u32);
-            }
+    /// Drops payments from the ends of sets until every account can bear its own.
+    pub(super) fn repair(&mut self) {
+        for at in 0..self.places.len() as u32 {
+            self.look_at(at);
         }
         while let Some(at) = self.work.pop() {
-            let at = at as usize;
-            self.sets[at].in_work = false;
-            while self.sets[at].is_broken() {
-                self.sets[at].end -= 1;
-                let row = payments.row(self.order[self.sets[at].end]);
-                let amount = row.amount as i128;
-                if let Some(left) = &mut self.sets[at].left {
-                    *left += amount;
+            self.places[at as usize].in_work = false;
+            while self.places[at as usize].is_broken() {
+                let last = self.places[at as usize].end - 1;
+                self.cut(at, last);
+            }
+        }
+    }
+
+    /// Notes an account that cannot bear its set.
+    #[inline]
+    fn look_at(&mut self, at: u32) {
+        let place = &mut self.places[at as usize];
+        if !place.in_work && place.is_broken() {
+            place.in_work = true;
+            self.work.push(at);
+        }
+    }
+
+    /// Drops the payments of a set from `entry` on, and with a leg its whole group. A group drops
+    /// what is behind its legs, in which there may be further groups: the list of cuts to make
+    /// takes the place of a recursion.
+    fn cut(&mut self, at: u32, entry: u32) {
+        let mut cuts = Cuts::One(at, entry);
+        while let Some((at, entry)) = cuts.next() {
+            while self.places[at as usize].end > entry {
+                let last = self.places[at as usize].end - 1;
+                self.places[at as usize].end = last;
+                self.exclude(at, last);
+                let dropped = self.entries[last as usize];
+                if dropped.creditor != NONE {
+                    self.look_at(dropped.creditor);
                 }
-                let Some(creditor) = payments.queue_place(row.creditor) else {
-                    continue;
-                };
-                let set = &mut self.sets[creditor];
-                if let Some(left) = &mut set.left {
-                    *left -= amount;
-                }
-                if set.is_broken() && !set.in_work && creditor != at {
-                    set.in_work = true;
-                    self.work.push(creditor as u32);
+                if dropped.group != NONE {
+                    for leg in self.legs_of(dropped.group) {
+                        let (_, at, entry) = self.legs[leg];
+                        cuts.add(at, entry);
+                    }
                 }
             }
+            // Limits can break by what others no longer pay, and reservations by what a payment of
+            // a higher class no longer uses.
+            self.look_at(at);
+        }
+    }
+
+    /// What is left of every set settles.
+    pub(super) fn take_out_sets(&mut self) {
+        for place in &self.places {
+            let set = &self.entries[place.start as usize..place.end as usize];
+            self.settle.extend(set.iter().map(|entry| entry.payment));
+        }
+    }
+}
+
+/// Cuts to make. Without groups there is only ever one, and nothing is allocated.
+enum Cuts {
+    One(u32, u32),
+    Many(Vec<(u32, u32)>),
+}
+
+impl Cuts {
+    fn next(&mut self) -> Option<(u32, u32)> {
+        match self {
+            Cuts::One(at, entry) => {
+                let cut = (*at, *entry);
+                *self = Cuts::Many(Vec::new());
+                Some(cut)
+            }
+            Cuts::Many(cuts) => cuts.pop(),
+        }
+    }
+
+    fn add(&mut self, at: u32, entry: u32) {
+        match self {
+            Cuts::One(..) => unreachable!("a cut is taken before others are found"),
+            Cuts::Many(cuts) => cuts.push((at, entry)),
         }
     }
 }

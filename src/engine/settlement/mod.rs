@@ -1,4 +1,14 @@
-//! The settlement side: payments and the queues they wait in.
+//! The settlement side: payments and the queues they wait in, what bounds them beside money, and
+//! the algorithms that settle together what cannot settle alone.
 
-pub(super) mod gridlock;
+mod bilateral;
+pub(super) mod desk;
+mod greedy;
+mod gridlock;
+pub(super) mod limits;
+pub(super) mod netting;
+pub(super) mod payment;
 pub(super) mod queue;
+pub(super) mod roll;
+pub(super) mod switches;
+pub(super) mod worklist;

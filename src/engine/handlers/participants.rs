@@ -1,0 +1,42 @@
+//! Participants: what each may do. Payments of a participant that may not pay, or to one that may
+//! not receive, keep their place and take no part until it may again; what is settled stays settled.
+
+use super::{ok, rejected};
+use crate::engine::outbox::Outbox;
+use crate::engine::settlement::payment::BLOCKED;
+use crate::engine::state::State;
+use crate::protocol::command::{CommandKind, SetParticipantState};
+use crate::protocol::reason::Reason;
+
+/// Sets what a participant may do.
+pub(in crate::engine) fn set_participant_state(
+    state: &mut State,
+    asked: &SetParticipantState,
+    out: &mut Outbox,
+) {
+    let kind = CommandKind::SetParticipantState;
+    let Some(participant) = state.participants.find(asked.participant.0) else {
+        let id = asked.participant.0.into();
+        rejected(kind, id, Reason::ParticipantNotFound, out);
+        return;
+    };
+    // From here it succeeds.
+    state
+        .participants
+        .row_mut(participant)
+        .set_state(asked.state);
+    mark_blocked(state);
+    ok(kind, out);
+    state.look_again();
+}
+
+/// Keeps back every waiting payment whose participants do not allow it, and no other.
+fn mark_blocked(state: &mut State) {
+    for payment in state.payments.queue_order() {
+        let row = state.payments.row(payment);
+        let is_blocked = !state.may_pay(row.debtor) || !state.may_receive(row.creditor);
+        if row.has(BLOCKED) != is_blocked {
+            state.payments.set_flag(payment, BLOCKED, is_blocked);
+        }
+    }
+}

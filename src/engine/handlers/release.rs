@@ -1,0 +1,273 @@
+//! Release: what waits settles as soon as something lets it. Every event that can help puts the
+//! account on a worklist; a visit tries urgent and high payments strictly from the head, then every
+//! normal one in order that is covered (bypass).
+//!
+//! A command looks at no more payments than the scan bound says, so its time is bounded. What it
+//! does not get to stays on the worklist for the next command; while anything is there the engine
+//! asks for ticks, which are journaled like any other command.
+
+use super::payments::{moved, unplan};
+use crate::engine::index::Handle;
+use crate::engine::outbox::Outbox;
+use crate::engine::settlement::queue::NewPayment;
+use crate::engine::settlement::worklist::Visit;
+use crate::engine::state::State;
+use crate::protocol::command::Priority;
+use crate::protocol::event::{EventKind, PaymentState, SettledBy};
+use crate::protocol::reason::Reason;
+use crate::protocol::units::Amount;
+
+/// Where a waiting payment stands.
+pub(in crate::engine) enum Standing {
+    /// It could settle at once.
+    Covered,
+    /// Its latest time has come.
+    Late,
+    Waits(Reason),
+}
+
+/// Settles what the changes of this command let settle, within the scan bound.
+#[inline]
+pub(in crate::engine) fn release(state: &mut State, out: &mut Outbox) {
+    if !state.payments.is_settled_down() {
+        visit_risen(state, out);
+    }
+}
+
+fn visit_risen(state: &mut State, out: &mut Outbox) {
+    let mut looks = state.saving.scan_bound();
+    while looks > 0 {
+        let Some(visit) = state.payments.next_visit() else {
+            return;
+        };
+        let rest = visit_account(state, visit, &mut looks, out);
+        state.payments.leave(rest);
+    }
+}
+
+/// Visits one account; returns the payment to go on with where the looks are used up.
+fn visit_account(
+    state: &mut State,
+    visit: Visit,
+    looks: &mut u32,
+    out: &mut Outbox,
+) -> Option<Handle> {
+    if !super::payments::may_settle(state) {
+        return None;
+    }
+    let account = visit.account;
+    let resume = visit.resume();
+    let from = resume.map_or(Priority::Urgent, |payment| {
+        state.payments.row(payment).class()
+    });
+    for class in Priority::ALL.iter().copied().filter(|class| *class >= from) {
+        let first = match resume {
+            Some(payment) if class == from => Some(payment),
+            _ => state.payments.head(account, class),
+        };
+        // A higher class waits at its head: nothing below it may go.
+        let higher = &Priority::ALL[..class as usize];
+        if higher
+            .iter()
+            .any(|higher| state.payments.eligible(account, *higher) > 0)
+        {
+            return None;
+        }
+        let is_strict = class != Priority::Normal || !state.saving.bypass();
+        let end = if is_strict {
+            visit_strictly(state, first, looks, out)
+        } else {
+            visit_all(state, account, first, resume.is_none(), looks, out)
+        };
+        match end {
+            End::Through => {}
+            End::Stuck => return None,
+            End::OutOfLooks(rest) => return Some(rest),
+        }
+    }
+    None
+}
+
+/// How a walk along one class ended.
+enum End {
+    /// At its end.
+    Through,
+    /// At a payment that nothing may overtake, or where looking further is no use.
+    Stuck,
+    OutOfLooks(Handle),
+}
+
+/// Settles payments from the head until one waits.
+fn visit_strictly(
+    state: &mut State,
+    first: Option<Handle>,
+    looks: &mut u32,
+    out: &mut Outbox,
+) -> End {
+    let mut at = first;
+    while let Some(payment) = at {
+        if *looks == 0 {
+            return End::OutOfLooks(payment);
+        }
+        *looks -= 1;
+        at = state.payments.next(payment);
+        if state.payments.row(payment).is_eligible() && !try_settle(state, payment, out) {
+            return End::Stuck;
+        }
+    }
+    End::Through
+}
+
+/// Settles every covered normal payment in order. `is_whole` says that the walk begins at the head.
+fn visit_all(
+    state: &mut State,
+    account: Handle,
+    first: Option<Handle>,
+    is_whole: bool,
+    looks: &mut u32,
+    out: &mut Outbox,
+) -> End {
+    let mut smallest = u128::MAX;
+    let mut at = first;
+    while let Some(payment) = at {
+        if !reaches_smallest(state, account) {
+            return End::Stuck;
+        }
+        if *looks == 0 {
+            return End::OutOfLooks(payment);
+        }
+        *looks -= 1;
+        at = state.payments.next_ahead(payment);
+        let row = state.payments.row(payment);
+        let amount = row.amount_alone();
+        if !row.is_eligible() || !try_settle(state, payment, out) {
+            smallest = smallest.min(amount);
+        }
+    }
+    if is_whole {
+        state.payments.set_smallest(account, smallest);
+    }
+    End::Through
+}
+
+/// Whether the account has what its smallest normal payment takes.
+#[inline]
+fn reaches_smallest(state: &State, account: Handle) -> bool {
+    let smallest = state.payments.smallest_normal(account);
+    match spendable(state, account, Priority::Normal) {
+        Some(left) => u128::try_from(left).is_ok_and(|left| left >= smallest),
+        None => true,
+    }
+}
+
+/// What payments of a class may spend, `None` where the account has no floor.
+pub(super) fn spendable(state: &State, account: Handle, class: Priority) -> Option<i128> {
+    let liquidity = state.ledger.row(account).liquidity()?;
+    let desk = state.payments.desk(account);
+    let reserved = desk.map_or(0, |desk| desk.reserved_against(class));
+    Some(liquidity - reserved as i128)
+}
+
+/// Settles one waiting payment that takes part, if it is covered; returns whether it left the
+/// queue.
+fn try_settle(state: &mut State, payment: Handle, out: &mut Outbox) -> bool {
+    let row = state.payments.row(payment);
+    if row.is_late(state.now) {
+        let to = PaymentState::Rejected;
+        super::payments::finish(state, payment, to, Reason::Expired, out);
+        return true;
+    }
+    let sides = (row.debtor, row.creditor);
+    match check(state, sides, row.amount(), row.class()) {
+        Ok(()) => {
+            // From here it succeeds.
+            settle_waiting(state, payment, SettledBy::Release, out);
+            true
+        }
+        Err(reason) => {
+            if row.reason() != reason {
+                state.payments.set_reason(payment, reason);
+            }
+            false
+        }
+    }
+}
+
+/// Where a waiting payment stands now, everything considered.
+pub(in crate::engine) fn standing(state: &State, payment: Handle) -> Standing {
+    let row = state.payments.row(payment);
+    if let Some(reason) = row.kept_back_by() {
+        return Standing::Waits(reason);
+    }
+    if row.is_late(state.now) {
+        return Standing::Late;
+    }
+    if !super::payments::may_settle(state) {
+        return Standing::Waits(Reason::PhaseForbids);
+    }
+    if state
+        .payments
+        .ahead_of(payment, state.saving.bypass())
+        .is_some()
+    {
+        return Standing::Waits(Reason::BehindHigherPriority);
+    }
+    match check(state, (row.debtor, row.creditor), row.amount(), row.class()) {
+        Ok(()) => Standing::Covered,
+        Err(reason) => Standing::Waits(reason),
+    }
+}
+
+/// Whether a payment may be paid: money, reservations, limits.
+#[inline]
+pub(super) fn check(
+    state: &State,
+    (debtor, creditor): (Handle, Handle),
+    amount: Amount,
+    class: Priority,
+) -> Result<(), Reason> {
+    match state.ledger.check_post(debtor, creditor, amount) {
+        Ok(()) => {}
+        Err(Reason::ExceedsCredits) => return Err(Reason::InsufficientLiquidity),
+        Err(other) => return Err(other),
+    }
+    let liquidity = || state.ledger.row(debtor).liquidity();
+    state
+        .payments
+        .check_bounds((debtor, creditor), amount.0, class, liquidity)
+}
+
+/// Whether a payment may wait until a reason passes.
+pub(super) fn may_wait_for(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::InsufficientLiquidity
+            | Reason::Reserved
+            | Reason::LimitBilateral
+            | Reason::LimitMultilateral
+    )
+}
+
+/// Pays a payment that was never queued. [`check`] has passed, for it alone or with others.
+#[inline]
+pub(super) fn pay(state: &mut State, payment: &NewPayment) {
+    let (debtor, creditor) = (payment.debtor, payment.creditor);
+    state.ledger.post(debtor, creditor, payment.amount);
+    let (amount, class) = (payment.amount.0, payment.class);
+    state.payments.note_paid(debtor, creditor, amount, class);
+    state.liquidity_rose(creditor);
+}
+
+/// Settles a waiting payment whose cover is certain.
+pub(super) fn settle_waiting(state: &mut State, payment: Handle, by: SettledBy, out: &mut Outbox) {
+    unplan(state, payment);
+    let row = *state.payments.row(payment);
+    state.ledger.post(row.debtor, row.creditor, row.amount());
+    let (to, reason) = (PaymentState::Settled, Reason::Created);
+    state.payments.finish(payment, to, by, reason);
+    state
+        .payments
+        .note_paid(row.debtor, row.creditor, row.amount, row.class());
+    out.push(EventKind::PaymentSettled, &moved(state, &row, reason, by));
+    state.liquidity_rose(row.creditor);
+}
