@@ -45,9 +45,22 @@ impl Index {
     }
 
     /// The handle under `hash` for which `is_key` holds.
-    #[inline]
-    pub(super) fn find(&self, hash: u32, mut is_key: impl FnMut(Handle) -> bool) -> Option<Handle> {
-        let mut bucket = self.bucket_of(hash);
+    #[inline(always)]
+    pub(super) fn find(&self, hash: u32, is_key: impl FnMut(Handle) -> bool) -> Option<Handle> {
+        let bucket = self.bucket_of(hash);
+        // An id that is new most often finds its bucket empty: that costs no call.
+        if self.entries[bucket] == EMPTY {
+            return None;
+        }
+        self.probe(bucket, hash, is_key)
+    }
+
+    fn probe(
+        &self,
+        mut bucket: usize,
+        hash: u32,
+        mut is_key: impl FnMut(Handle) -> bool,
+    ) -> Option<Handle> {
         loop {
             let entry = self.entries[bucket];
             if entry == EMPTY {
@@ -80,7 +93,7 @@ impl Index {
     ///
     /// # Panics
     /// When the index is full: callers check [`Index::has_room`] before they commit.
-    #[inline]
+    #[inline(always)]
     pub(super) fn insert(&mut self, hash: u32, handle: Handle) {
         assert!(self.has_room(), "checked before commit");
         let mut bucket = self.bucket_of(hash);

@@ -74,7 +74,7 @@ impl Limits {
         [
             ("assets", self.assets, 64),
             ("participants", self.participants, 72),
-            ("accounts", self.accounts, 172),
+            ("accounts", self.accounts, 176),
             ("transfers", self.transfers, 176),
             ("authorisations", self.authorisations, 176),
             ("authorisation_steps", self.authorisation_steps, 96),

@@ -99,6 +99,7 @@ impl Engine {
         out.end();
     }
 
+    #[inline(always)]
     fn execute(&mut self, command: Command<'_>, out: &mut Outbox) {
         let state = &mut self.state;
         match command {

@@ -62,7 +62,8 @@ impl<R: WindowRow> Window<R> {
     /// An empty window of `days` business days with room for `capacity` rows.
     pub(super) fn new(capacity: u32, days: u32) -> Window<R> {
         let mut window = Window {
-            rows: Vec::with_capacity(capacity as usize),
+            // Zeroed memory comes untouched from the system.
+            rows: bytemuck::zeroed_vec(capacity as usize),
             by_id: Index::new(capacity),
             capacity,
             first: 0,
@@ -110,7 +111,13 @@ impl<R: WindowRow> Window<R> {
     /// The row of that id, if it is in the window or kept beyond it.
     #[inline]
     pub(super) fn find(&self, id: u128) -> Option<Handle> {
-        self.by_id.find(hash_128(id), |handle| {
+        self.find_hashed(id, hash_128(id))
+    }
+
+    /// The same, for who has `hash_128(id)` at hand.
+    #[inline]
+    pub(super) fn find_hashed(&self, id: u128, hash: u32) -> Option<Handle> {
+        self.by_id.find(hash, |handle| {
             let row = &self.rows[handle as usize];
             row.id() == id && self.is_known(handle)
         })
@@ -137,14 +144,17 @@ impl<R: WindowRow> Window<R> {
     /// Adds a row. Its id is not in the window and there is room.
     #[inline]
     pub(super) fn push(&mut self, row: R) -> Handle {
+        self.push_hashed(row, hash_128(row.id()))
+    }
+
+    /// The same, for who has `hash_128` of the row's id at hand. Inlined, so that the row is built
+    /// where it stays.
+    #[inline(always)]
+    pub(super) fn push_hashed(&mut self, row: R, hash: u32) -> Handle {
         assert!(self.has_room(), "checked before commit");
         let handle = self.next_handle;
-        self.by_id.insert(hash_128(row.id()), handle);
-        if handle as usize == self.rows.len() {
-            self.rows.push(row);
-        } else {
-            self.rows[handle as usize] = row;
-        }
+        self.by_id.insert(hash, handle);
+        self.rows[handle as usize] = row;
         self.next += 1;
         self.next_handle = if handle + 1 == self.capacity {
             0
@@ -161,10 +171,6 @@ impl<R: WindowRow> Window<R> {
         self.next_handle = self.handle_of(self.next);
         let row = self.rows[self.next_handle as usize];
         self.by_id.remove(hash_128(row.id()), self.next_handle);
-        if self.next < u64::from(self.capacity) {
-            // Before the ring first went round, its length says how far it came.
-            self.rows.pop();
-        }
         row
     }
 
@@ -224,7 +230,7 @@ impl<R: WindowRow> Window<R> {
     }
 
     /// Whether a row is in its window, or kept beyond it.
-    #[inline]
+    #[inline(never)]
     fn is_known(&self, handle: Handle) -> bool {
         let row = &self.rows[handle as usize];
         let in_window =
@@ -233,7 +239,6 @@ impl<R: WindowRow> Window<R> {
     }
 
     /// Whether a row is not one of those that wait to be swept.
-    #[inline(never)]
     fn is_in_window(&self, handle: Handle) -> bool {
         let capacity = u64::from(self.capacity);
         let behind = (u64::from(handle) + capacity - self.first % capacity) % capacity;
@@ -291,9 +296,6 @@ impl<R: WindowRow> Window<R> {
         window.day = head.day as u32;
         window.expired_to = head.expired_to;
         window.days = days.to_vec();
-        // What the ring held before is gone; its place is filled.
-        let filled = head.next.min(head.capacity) as usize;
-        window.rows.resize(filled, R::zeroed());
         for row in rows {
             window.push(*row);
         }

@@ -962,7 +962,7 @@ macro_rules! commands {
 
         impl<'a> Command<'a> {
             /// Validates `body` (a whole body, its list included) as one of `kind`.
-            #[inline]
+            #[inline(always)]
             pub fn decode(kind: CommandKind, body: &'a [u8]) -> Result<Command<'a>, BodyError> {
                 Ok(match kind {
                     $(CommandKind::$variant => commands!(@decode $variant, body, $body $(, $item)?),)*

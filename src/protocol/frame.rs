@@ -249,7 +249,7 @@ impl<'a> CommandRef<'a> {
     }
 
     /// Validates kind, reserved fields and body: the door's one check, and every reader's.
-    #[inline]
+    #[inline(always)]
     pub fn decode(&self) -> Result<Command<'a>, FrameError> {
         if self.header.release > RELEASE {
             return Err(FrameError::NewerRelease(self.header.release));

@@ -97,8 +97,8 @@ pub(in crate::engine) fn touch_payment(state: &State, sides: Sides) {
 
 #[inline]
 fn touch_sides(state: &State, sides: Sides) {
-    prefetch(state.ledger.lookup_hint(sides.debit_account));
-    prefetch(state.ledger.lookup_hint(sides.credit_account));
+    state.ledger.touch_lookup(sides.debit_account);
+    state.ledger.touch_lookup(sides.credit_account);
 }
 
 /// What the lookups find: the accounts, or the pending transfer.
@@ -112,11 +112,8 @@ pub(in crate::engine) fn touch_rows(state: &State, sides: Sides, pending: Option
         }
         return;
     }
-    for account in [sides.debit_account, sides.credit_account] {
-        if let Some(row) = state.ledger.row_hint(account) {
-            prefetch_pair(row);
-        }
-    }
+    state.ledger.touch_row(sides.debit_account);
+    state.ledger.touch_row(sides.credit_account);
 }
 
 /// What that leads to: the accounts of the pending transfer.

@@ -55,7 +55,7 @@ fn answer(cmd: CommandKind, id: u128, result: Result<(), Reason>, out: &mut Outb
 }
 
 /// Account ids that name nothing, or the same account twice.
-#[inline]
+#[inline(always)]
 fn check_account_ids(debit: AccountId, credit: AccountId) -> Result<(), Reason> {
     if debit.0 == 0 {
         Err(Reason::DebitAccountIdMustNotBeZero)
@@ -90,6 +90,7 @@ fn find_sides(
 }
 
 /// Ids that name nothing.
+#[inline(always)]
 fn check_id(id: u128) -> Result<(), Reason> {
     match id {
         0 => Err(Reason::IdMustNotBeZero),

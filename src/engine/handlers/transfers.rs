@@ -6,7 +6,7 @@
 
 use super::{check_account_ids, check_id, find_sides};
 use crate::engine::deadlines::{Due, NO_DEADLINE};
-use crate::engine::index::Handle;
+use crate::engine::index::{Handle, hash_128};
 use crate::engine::outbox::Outbox;
 use crate::engine::state::State;
 use crate::engine::transfers::TransferRow;
@@ -51,17 +51,44 @@ pub(in crate::engine) fn transfers(state: &mut State, asked: &[Transfer], out: &
 }
 
 /// One transfer that depends on no other: its status and what it moved.
-#[inline]
+#[inline(always)]
 fn alone(state: &mut State, asked: &Transfer) -> (Reason, Amount) {
-    match execute(state, asked) {
-        Ok(handle) => {
-            settle(state, handle);
-            let amount = state.transfers.row(handle).amount();
+    let done = if asked.flags == TransferFlags::NONE {
+        plain(state, asked)
+    } else {
+        flagged(state, asked)
+    };
+    match done {
+        Ok(amount) => {
             sweep(state, 1);
             (Reason::Created, amount)
         }
         Err(reason) => refuse(state, asked, reason),
     }
+}
+
+/// A plain transfer: most are.
+#[inline(always)]
+fn plain(state: &mut State, asked: &Transfer) -> Result<Amount, Reason> {
+    let hash = hash_128(asked.id.0);
+    check_new(state, asked, hash)?;
+    let (debit, credit) = check_sides(state, asked)?;
+    check_moment(state, debit, credit)?;
+    state.ledger.check_post(debit, credit, asked.amount)?;
+    check_room(state)?;
+    // From here it succeeds.
+    state.ledger.post(debit, credit, asked.amount);
+    let row = TransferRow::new(asked, debit, credit, asked.amount, TransferState::Done);
+    state.transfers.push_hashed(row, hash);
+    state.liquidity_rose(credit);
+    Ok(asked.amount)
+}
+
+#[inline(never)]
+fn flagged(state: &mut State, asked: &Transfer) -> Result<Amount, Reason> {
+    let handle = execute(state, asked)?;
+    settle(state, handle);
+    Ok(state.transfers.row(handle).amount())
 }
 
 /// What a refusal answers; one that another moment might have turned keeps its id failed, so that a
@@ -127,34 +154,30 @@ fn chain(state: &mut State, asked: &[Transfer], out: &mut Outbox) {
 
 /// Checks and commits one transfer, but for what only shows once its chain stands: deadlines, and
 /// the payments that wait for what it brings.
-#[inline]
 fn execute(state: &mut State, asked: &Transfer) -> Result<Handle, Reason> {
+    check_new(state, asked, hash_128(asked.id.0))?;
+    if asked.flags.resolves() {
+        resolve(state, asked)
+    } else {
+        reserve_or_move(state, asked)
+    }
+}
+
+/// Whether the transfer makes sense by itself and its id is new.
+#[inline]
+fn check_new(state: &State, asked: &Transfer, hash: u32) -> Result<(), Reason> {
     if !asked.flags.is_valid() {
         return Err(Reason::ReservedFlag);
     }
     check_id(asked.id.0)?;
-    if let Some(existing) = state.transfers.find(asked.id.0) {
-        return Err(compare(state, existing, asked));
-    }
-    if asked.flags == TransferFlags::NONE {
-        let (debit, credit) = check_sides(state, asked)?;
-        check_moment(state, debit, credit)?;
-        state.ledger.check_post(debit, credit, asked.amount)?;
-        check_room(state)?;
-        // From here it succeeds.
-        state.ledger.post(debit, credit, asked.amount);
-        let row = TransferRow::new(asked, debit, credit, asked.amount, TransferState::Done);
-        return Ok(state.transfers.push(row));
-    }
-    if asked.flags.resolves() {
-        resolve(state, asked)
-    } else {
-        reserve_or_balance(state, asked)
+    match state.transfers.find_hashed(asked.id.0, hash) {
+        Some(existing) => Err(compare(state, existing, asked)),
+        None => Ok(()),
     }
 }
 
-/// A transfer that is pending, balancing, closing or linked.
-fn reserve_or_balance(state: &mut State, asked: &Transfer) -> Result<Handle, Reason> {
+/// A transfer that names both its accounts.
+fn reserve_or_move(state: &mut State, asked: &Transfer) -> Result<Handle, Reason> {
     let (debit, credit) = check_sides(state, asked)?;
     check_moment(state, debit, credit)?;
     let amount = balanced_amount(state, asked, debit, credit);
@@ -297,7 +320,7 @@ fn check_still_pending(state: &State, pending: &TransferRow) -> Result<(), Reaso
 }
 
 /// The two accounts of a transfer that names both, and that what it says of them fits.
-#[inline]
+#[inline(always)]
 fn check_sides(state: &State, asked: &Transfer) -> Result<(Handle, Handle), Reason> {
     check_account_ids(asked.debit_account, asked.credit_account)?;
     if asked.pending_id.0 != 0 {
@@ -366,17 +389,8 @@ fn set_closed(state: &mut State, row: &TransferRow, closed: bool) {
 
 /// What a transfer brings with it once it stands: its deadline begins or ends, and who waits for
 /// what it moved is looked at.
-#[inline]
 fn settle(state: &mut State, handle: Handle) {
     let row = *state.transfers.row(handle);
-    if row.flags() == TransferFlags::NONE {
-        state.liquidity_rose(row.credit);
-    } else {
-        settle_flagged(state, handle, &row);
-    }
-}
-
-fn settle_flagged(state: &mut State, handle: Handle, row: &TransferRow) {
     if row.flags().resolves() {
         // A partial post gives the debtor the rest back, a void all.
         state.liquidity_rose(row.debit);
@@ -447,6 +461,7 @@ pub(in crate::engine) fn expire(state: &mut State, handle: Handle, out: &mut Out
     answer(row.id(), Reason::Expired, row.amount(), out);
 }
 
+#[cold]
 fn compare(state: &State, existing: Handle, asked: &Transfer) -> Reason {
     let row = state.transfers.row(existing);
     if row.status() == TransferState::Failed {
