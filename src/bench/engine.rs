@@ -81,7 +81,31 @@ pub fn throughput(engine: &mut Engine, workload: &mut dyn Workload, commands: u6
     measured
 }
 
-/// One ring batch, as the executor does it: lookups touched 8 ahead, rows 4 ahead.
+/// Nanoseconds per command over more and more accounts: one point per size, the median of several
+/// runs on one engine, so that a busy moment of the machine does not bend the curve.
+pub fn grow_accounts(
+    sizes: &[u64],
+    mut workload: impl FnMut(u64) -> Box<dyn Workload>,
+    limits: impl Fn(u64) -> Limits,
+    commands: u64,
+) -> Vec<(u64, f64)> {
+    const RUNS: usize = 9;
+    let point = |accounts: u64| {
+        let mut workload = workload(accounts);
+        let mut engine = prepare(workload.as_mut(), &limits(accounts));
+        let mut runs: Vec<f64> = (0..RUNS)
+            .map(|_| {
+                let run = throughput(&mut engine, workload.as_mut(), commands / RUNS as u64);
+                1e9 / run.per_second()
+            })
+            .collect();
+        runs.sort_by(f64::total_cmp);
+        (accounts, runs[RUNS / 2])
+    };
+    sizes.iter().copied().map(point).collect()
+}
+
+/// One ring batch, as the executor does it: lookups touched 8 ahead, rows 4, what they lead to 2.
 fn execute_batch(engine: &mut Engine, batch: &[CommandSlot], outbox: &mut Outbox) {
     fn command(slot: &CommandSlot) -> CommandRef<'_> {
         slot.command().expect("bench commands are short")
@@ -92,6 +116,9 @@ fn execute_batch(engine: &mut Engine, batch: &[CommandSlot], outbox: &mut Outbox
         }
         if let Some(later) = batch.get(at + 4) {
             engine.prefetch_rows(command(later));
+        }
+        if let Some(later) = batch.get(at + 2) {
+            engine.prefetch_led_to(command(later));
         }
         engine.apply(engine.sequence() + 1, command(slot), outbox);
     }

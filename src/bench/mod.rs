@@ -1,6 +1,7 @@
 //! Benchmarks that ship: anyone can run them, they print percentiles, the machine, and what they
 //! compare with in the same run. Workloads are seeded, so two runs do the same work.
 
+pub mod chart;
 pub mod engine;
 pub mod journal;
 pub mod ledger;

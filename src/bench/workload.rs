@@ -177,6 +177,53 @@ impl Workload for Transfers {
     }
 }
 
+/// Two-phase transfers: by turns a pending one, and the post of one made [`TwoPhase::APART`]
+/// transfers before, long out of the caches.
+pub struct TwoPhase {
+    plain: Transfers,
+    pending: std::collections::VecDeque<u128>,
+}
+
+impl TwoPhase {
+    /// Transfers pending at a time.
+    const APART: usize = 65_536;
+
+    /// A stream over `accounts` accounts.
+    pub fn new(accounts: u64, seed: u64) -> TwoPhase {
+        TwoPhase {
+            plain: Transfers::new(accounts, seed),
+            pending: std::collections::VecDeque::with_capacity(TwoPhase::APART + 1),
+        }
+    }
+}
+
+impl Workload for TwoPhase {
+    fn setup(&mut self) -> Vec<CommandFrame> {
+        self.plain.setup()
+    }
+
+    fn next(&mut self, slot: &mut CommandSlot) {
+        let id = self.plain.id();
+        let body = if self.pending.len() > TwoPhase::APART {
+            Transfer {
+                pending_id: TransferId(self.pending.pop_front().expect("many are pending")),
+                flags: TransferFlags::POST_PENDING,
+                code: 0,
+                ..transfer(id, 0, 0, u128::MAX)
+            }
+        } else {
+            self.pending.push_back(id);
+            let (debit, credit) = self.plain.pair();
+            let amount = self.plain.rng.random_range(1..=10_000);
+            Transfer {
+                flags: TransferFlags::PENDING,
+                ..transfer(id, debit, credit, amount)
+            }
+        };
+        fill(slot, CommandKind::Transfer, &body);
+    }
+}
+
 /// Payments that settle at entry, between well-funded accounts.
 pub struct Payments(Transfers);
 

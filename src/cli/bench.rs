@@ -3,8 +3,9 @@
 mod ledger;
 
 use super::CliError;
+use crate::bench::chart::{Labels, Series, draw_growth};
 use crate::bench::wire::{Stages, Wire};
-use crate::bench::workload::{Orders, Payments, Transfers, Workload};
+use crate::bench::workload::{Orders, Payments, Transfers, TwoPhase, Workload};
 use crate::bench::{engine, human, journal, machine, percentiles, pipeline, yardstick};
 use crate::config::{Config, Durability};
 use crate::engine::Limits;
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   millrace bench engine --workload orders --rate 1000000
+  millrace bench engine --workload transfers --curve --chart accounts.svg
   millrace bench wire --durability disk --rate 20000
   millrace bench wire --workload ledger
   millrace bench wire --workload ledger --batch 1000 --window 1")]
@@ -71,6 +73,13 @@ pub(crate) struct Args {
     /// Threads of the node (wire, ledger); 0 chooses by durability and cores
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=3))]
     threads: u8,
+    /// Cost per command from 1,000 to 10 million accounts instead (engine; transfers, two-phase,
+    /// payments)
+    #[arg(long)]
+    curve: bool,
+    /// Draw the curve into an SVG file
+    #[arg(long, value_name = "FILE", requires = "curve")]
+    chart: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -88,10 +97,12 @@ enum What {
     Wire,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Kind {
     /// Plain transfers between random accounts
     Transfers,
+    /// Pending transfers, and by turns posts of those made 65,536 transfers before (engine)
+    TwoPhase,
     /// Payments that settle at entry
     Payments,
     /// Order flow like exchange-core's, with holds, DvP and fees
@@ -131,6 +142,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         println!("{machine}");
     }
     let (lines, value) = match args.what {
+        What::Engine if args.curve => run_curve(args)?,
         What::Engine => run_engine(args)?,
         What::Journal => run_journal(args)?,
         What::Pipeline => run_pipeline(args)?,
@@ -153,9 +165,14 @@ type Report = (Vec<String>, Value);
 const ROUNDS_IN_TURN: usize = 10;
 
 fn workload(args: &Args) -> Box<dyn Workload> {
+    workload_over(args, args.accounts)
+}
+
+fn workload_over(args: &Args, accounts: u64) -> Box<dyn Workload> {
     match args.workload {
-        Kind::Transfers | Kind::Ledger => Box::new(Transfers::new(args.accounts, args.seed)),
-        Kind::Payments => Box::new(Payments::new(args.accounts, args.seed)),
+        Kind::Transfers | Kind::Ledger => Box::new(Transfers::new(accounts, args.seed)),
+        Kind::TwoPhase => Box::new(TwoPhase::new(accounts, args.seed)),
+        Kind::Payments => Box::new(Payments::new(accounts, args.seed)),
         Kind::Orders => Box::new(Orders::new(args.resting, 1_000, args.seed)),
     }
 }
@@ -174,7 +191,7 @@ fn limits(args: &Args) -> Limits {
     };
     Limits {
         accounts: room(args.accounts + 4_096),
-        transfers: room(only(Kind::Transfers, all)),
+        transfers: room(only(Kind::Transfers, all).max(only(Kind::TwoPhase, all))),
         payments: room(only(Kind::Payments, all)),
         orders: room(only(Kind::Orders, orders)),
         client_order_ids: room(only(Kind::Orders, args.commands + orders)),
@@ -229,6 +246,52 @@ fn run_engine(args: &Args) -> Result<Report, CliError> {
         "open_loop": paced.as_ref().map(engine::Measured::to_json),
     });
     Ok((lines, value))
+}
+
+/// Sizes of the curve.
+const ACCOUNTS: [u64; 5] = [1_000, 10_000, 100_000, 1_000_000, 10_000_000];
+
+fn run_curve(args: &Args) -> Result<Report, CliError> {
+    if matches!(args.workload, Kind::Orders | Kind::Ledger) {
+        let why = "--curve is over accounts: --workload transfers, two-phase or payments";
+        return Err(CliError::Usage(why.into()));
+    }
+    let points = engine::grow_accounts(
+        &ACCOUNTS,
+        |accounts| workload_over(args, accounts),
+        |accounts| Limits {
+            accounts: accounts as u32 + 4_096,
+            ..limits(args)
+        },
+        args.commands,
+    );
+    let first = points[0].1;
+    let lines = points.iter().map(|(accounts, ns)| {
+        format!(
+            "{accounts:>10} accounts: {ns:>5.0} ns per command, {:.2} M/s, {:.2}x",
+            1e3 / ns,
+            ns / first
+        )
+    });
+    if let Some(path) = &args.chart {
+        let points: Vec<(f64, f64)> = points.iter().map(|(x, y)| (*x as f64, *y)).collect();
+        let name = format!("{:?}, engine alone", args.workload).to_lowercase();
+        let labels = Labels {
+            title: "What a transfer costs as accounts grow",
+            x: "accounts",
+            y: "ns per command",
+        };
+        let series = [Series {
+            name: &name,
+            points: &points,
+        }];
+        draw_growth(path, &labels, &series).map_err(CliError::Failed)?;
+    }
+    let value: Vec<Value> = points
+        .iter()
+        .map(|(accounts, ns)| json!({ "accounts": accounts, "ns_per_command": ns }))
+        .collect();
+    Ok((lines.collect(), json!(value)))
 }
 
 /// The directory the benchmark writes to, gone when dropped unless it was named.

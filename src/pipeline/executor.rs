@@ -20,9 +20,10 @@ use std::sync::Arc;
 /// a long queue.
 const BATCH_SLOTS: u64 = 256;
 /// How many slots ahead of execution the engine is shown a command, to warm where its lookups
-/// begin, and how many ahead to warm what they find.
+/// begin, how many ahead to warm what they find, and how many ahead what that leads to.
 const LOOKUPS_AHEAD: usize = 8;
 const ROWS_AHEAD: usize = 4;
+const LED_TO_AHEAD: usize = 2;
 
 /// Runs the engine.
 pub struct Executor {
@@ -112,6 +113,7 @@ impl Executor {
             *seat = next_step(&mut slots, &mut pieces);
             warm_lookups(&self.engine, *seat);
             warm_rows(&self.engine, ahead[(at + ROWS_AHEAD) % LOOKUPS_AHEAD]);
+            warm_led_to(&self.engine, ahead[(at + LED_TO_AHEAD) % LOOKUPS_AHEAD]);
             let whole = match step {
                 Step::Whole(command) => Some(command),
                 Step::Piece(slot) => self.long.add(slot),
@@ -210,6 +212,13 @@ fn warm_lookups(engine: &Engine, step: Option<Step<'_>>) {
 fn warm_rows(engine: &Engine, step: Option<Step<'_>>) {
     if let Some(Step::Whole(command)) = step {
         engine.prefetch_rows(command);
+    }
+}
+
+#[inline]
+fn warm_led_to(engine: &Engine, step: Option<Step<'_>>) {
+    if let Some(Step::Whole(command)) = step {
+        engine.prefetch_led_to(command);
     }
 }
 
