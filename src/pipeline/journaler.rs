@@ -111,7 +111,10 @@ impl Journaler {
     /// disk has no room for another segment.
     fn publish_room(&mut self) {
         let left = self.writer.space_left();
-        self.room.is_short = left < self.room.watch_below && !self.room.disk_takes_a_segment();
+        let is_short = left < self.room.watch_below && !self.room.disk_takes_a_segment();
+        if let Some(news) = self.room.turned(is_short) {
+            eprintln!("millrace: {news}");
+        }
         self.room.looked = Instant::now();
         let space = if self.room.is_short { left } else { u64::MAX };
         self.progress.journal_space.set(space);
@@ -141,6 +144,24 @@ impl Room {
             watch_below,
             is_short: false,
             looked: Instant::now(),
+        }
+    }
+
+    /// Notes whether room is short, and says so in one line where that is news.
+    fn turned(&mut self, is_short: bool) -> Option<String> {
+        let was_short = std::mem::replace(&mut self.is_short, is_short);
+        let dir = self.dir.display();
+        match (was_short, is_short) {
+            (false, true) => Some(format!(
+                "the disk under {dir} is full: it has no room for another segment of {} MiB; commands \
+                 are refused disk_full, cancels and queries go on, and all are taken again once there \
+                 is space",
+                self.segment_bytes >> 20
+            )),
+            (true, false) => Some(format!(
+                "the disk under {dir} has room again: all commands are taken"
+            )),
+            _ => None,
         }
     }
 
@@ -184,4 +205,25 @@ fn die(error: &dyn std::fmt::Display, durable: u64) -> ! {
         "millrace: {error}; commands up to sequence {durable} are safe, nothing later was acknowledged"
     );
     std::process::exit(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_fills_is_said_once_and_so_is_its_room() {
+        let mut room = Room::new(PathBuf::from("/data"), 64 << 20, 1 << 20);
+        assert_eq!(room.turned(false), None);
+        let full = room.turned(true).expect("news");
+        assert!(full.starts_with("the disk under /data is full: "), "{full}");
+        assert!(full.contains("64 MiB") && !full.contains('\n'), "{full}");
+        assert_eq!(room.turned(true), None, "said once");
+        let again = room.turned(false).expect("news");
+        assert_eq!(
+            again,
+            "the disk under /data has room again: all commands are taken"
+        );
+        assert_eq!(room.turned(false), None);
+    }
 }
