@@ -232,14 +232,11 @@ fn run_engine(args: &Args) -> Result<Report, CliError> {
         fast.per_second() / 1e6,
         1e9 / fast.per_second()
     )];
-    if let Some((latency, paced)) = paced.as_ref().and_then(|p| Some((p.latency.as_ref()?, p))) {
-        lines.push(format!(
-            "open loop at {}/s ({:.0}/s done): {}",
-            args.rate,
-            paced.per_second(),
-            quantiles(latency)
-        ));
-    }
+    lines.extend(
+        paced
+            .as_ref()
+            .and_then(|paced| paced_line(args.rate, paced)),
+    );
     let value = json!({
         "throughput": fast.to_json(),
         "rate": args.rate,
@@ -365,17 +362,46 @@ fn run_pipeline(args: &Args) -> Result<Report, CliError> {
         ..Config::default()
     };
     let mut workload = workload(args);
-    let (elapsed, events) = pipeline::throughput(&config, workload.as_mut(), args.commands)
+    let mut pipeline = pipeline::prepare(&config, workload.as_mut()).map_err(CliError::Failed)?;
+    let (elapsed, events) = pipeline::throughput(&mut pipeline, workload.as_mut(), args.commands)
         .map_err(CliError::Failed)?;
+    let paced = match args.rate {
+        0 => None,
+        rate => {
+            let commands = args.commands.min(rate * 5);
+            let paced = pipeline::open_loop(&mut pipeline, workload.as_mut(), commands, rate);
+            Some(paced.map_err(CliError::Failed)?)
+        }
+    };
+    pipeline.close();
     let per_second = args.commands as f64 / elapsed.as_secs_f64();
-    let lines = vec![format!(
+    let mut lines = vec![format!(
         "rings, journal (process) and engine on one thread: {} commands, {events} events, {:.2} M/s, {:.0} ns per command",
         args.commands,
         per_second / 1e6,
         1e9 / per_second
     )];
-    let value = json!({ "commands_per_second": per_second, "events": events });
+    lines.extend(
+        paced
+            .as_ref()
+            .and_then(|paced| paced_line(args.rate, paced)),
+    );
+    let value = json!({
+        "commands_per_second": per_second,
+        "events": events,
+        "rate": args.rate,
+        "open_loop": paced.as_ref().map(engine::Measured::to_json),
+    });
     Ok((lines, value))
+}
+
+fn paced_line(rate: u64, paced: &engine::Measured) -> Option<String> {
+    let latency = paced.latency.as_ref()?;
+    Some(format!(
+        "open loop at {rate}/s ({:.0}/s done): {}",
+        paced.per_second(),
+        quantiles(latency)
+    ))
 }
 
 fn run_wire(args: &Args) -> Result<Report, CliError> {

@@ -328,3 +328,19 @@ fn replay_dir(dir: &Path, config: &Config) -> Engine {
     follow(dir, None, &mut engine, &mut sessions, &mut Nobody).unwrap();
     engine
 }
+
+#[test]
+fn a_pipeline_at_a_rate_is_timed_from_each_planned_moment() {
+    use millrace::bench::pipeline;
+    use millrace::bench::workload::Transfers;
+    let dir = tempfile::tempdir().unwrap();
+    let mut workload = Transfers::new(10, 1);
+    let mut prepared = pipeline::prepare(&with_many_transfers(&dir), &mut workload).unwrap();
+    let (rate, commands) = (50_000, 5_000);
+    let paced = pipeline::open_loop(&mut prepared, &mut workload, commands, rate).unwrap();
+    assert_eq!((paced.commands, paced.events), (commands, commands));
+    assert_eq!(paced.latency.expect("a rate").len(), commands);
+    // The last one was not sent before its moment.
+    assert!(paced.elapsed.as_secs_f64() >= (commands - 1) as f64 / rate as f64);
+    prepared.close();
+}
