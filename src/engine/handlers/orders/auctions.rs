@@ -50,7 +50,8 @@ pub(in crate::engine) fn set_instrument_phase(
         return rejected(kind, id, Reason::InstrumentNotFound, out);
     };
     let opens = asked.phase == InstrumentPhase::Continuous;
-    if opens && state.matching.is_crossed(book) && !state.day.admits_order() {
+    // It could begin with trades: what crosses, and the stops they wake.
+    if opens && state.matching.is_call(book) && !state.day.admits_order() {
         return rejected(kind, id, Reason::PhaseForbids, out);
     }
     // From here it succeeds.

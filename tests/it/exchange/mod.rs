@@ -1,0 +1,403 @@
+//! Random days on an exchange: the engine and the obvious model must say the same, event by event,
+//! and show the same books and balances after every command; and whoever rebuilds the state from a
+//! snapshot in between goes on as if nothing had been.
+//!
+//! `MILLRACE_EXCHANGE_COMMANDS` sets how many commands run in all, `MILLRACE_EXCHANGE_SEED` repeats
+//! one stream. A failure prints the seed and the shortest stream found that still fails.
+
+mod commands;
+mod model;
+
+use commands::{Command, PARTICIPANTS, Phase, Side, Source};
+use millrace::engine::{Engine, Limits, Outbox};
+use millrace::protocol::event::Event;
+use millrace::protocol::frame::EventSlot;
+use millrace::protocol::script::ScriptParser;
+use model::{Book, Exchange, Seen};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+const STREAM: usize = 400;
+const CASH: i128 = 150_000;
+const SHARES: i128 = 150;
+
+fn books() -> BTreeMap<u32, Book> {
+    let plain = Book {
+        tick_value: 100,
+        lot_size: 1,
+        maker_percent: -1,
+        taker_percent: 3,
+        min_price: 1,
+        max_price: 1_000,
+        max_quantity: 50,
+        max_notional: 0,
+        price_step: 1,
+        static_band: 0,
+        dynamic_band: 0,
+        reference: None,
+        phase: Phase::Continuous,
+        last: None,
+        is_call: false,
+        indicated: (0, 0),
+    };
+    let banded = Book {
+        lot_size: 2,
+        maker_percent: 2,
+        taker_percent: 0,
+        max_notional: 100_000,
+        price_step: 2,
+        static_band: 20,
+        dynamic_band: 4,
+        reference: Some(100),
+        ..plain.clone()
+    };
+    BTreeMap::from([(1, plain), (2, banded)])
+}
+
+fn setup() -> Vec<String> {
+    let mut lines: Vec<String> = vec![
+        r#"{"cmd":"create_asset","asset":1,"code":"EUR","scale":2}"#.into(),
+        r#"{"cmd":"create_asset","asset":2,"code":"SHARE","scale":0}"#.into(),
+        r#"{"cmd":"create_participant","participant":99,"code":"HOUSE"}"#.into(),
+        r#"{"cmd":"create_account","account":990,"participant":99,"asset":1}"#.into(),
+        r#"{"cmd":"create_account","account":991,"participant":99,"asset":2}"#.into(),
+        r#"{"cmd":"create_account","account":992,"participant":99,"asset":1}"#.into(),
+        r#"{"cmd":"set_phase","phase":"open"}"#.into(),
+    ];
+    for id in 1..=PARTICIPANTS {
+        let group = if id > 3 { 7 } else { 0 };
+        lines.push(format!(
+            r#"{{"cmd":"create_participant","participant":{id},"code":"P{id}","group":{group}}}"#
+        ));
+        for (kind, amount) in [(1, CASH), (2, SHARES)] {
+            let account = 10 * id + kind;
+            lines.push(format!(
+                r#"{{"cmd":"create_account","account":{account},"participant":{id},"asset":{kind},"flags":["debits_must_not_exceed_credits"]}}"#
+            ));
+            lines.push(format!(
+                r#"{{"cmd":"transfer","id":{account},"debit_account":{},"credit_account":{account},"amount":{amount}}}"#,
+                989 + kind
+            ));
+        }
+    }
+    for (id, book) in books() {
+        lines.push(format!(
+            r#"{{"cmd":"create_instrument","instrument":{id},"base_asset":2,"quote_asset":1,"lot_size":{},"tick_value":{},"max_price":{},"max_quantity":{},"maker_fee_bps":{},"taker_fee_bps":{},"fee_account":992,"price_step":{},"static_band":{},"dynamic_band":{},"reference_price":{},"max_notional":{}}}"#,
+            book.lot_size,
+            book.tick_value,
+            book.max_price,
+            book.max_quantity,
+            book.maker_percent * 100,
+            book.taker_percent * 100,
+            book.price_step,
+            book.static_band,
+            book.dynamic_band,
+            book.reference.unwrap_or(0),
+            book.max_notional,
+        ));
+    }
+    lines
+}
+
+#[test]
+fn the_engine_says_what_the_obvious_exchange_says() {
+    let setting = |name: &str| -> Option<u64> {
+        let value = std::env::var(name).ok()?;
+        Some(value.parse().expect("a number"))
+    };
+    if let Some(seed) = setting("MILLRACE_EXCHANGE_SEED") {
+        check(seed);
+        return;
+    }
+    let commands = setting("MILLRACE_EXCHANGE_COMMANDS").unwrap_or(40_000);
+    let mut kinds = BTreeSet::new();
+    for seed in 1..=commands.div_ceil(STREAM as u64) {
+        kinds.extend(check(seed));
+    }
+    // What never happened was never compared.
+    for kind in [
+        "trade",
+        "order_triggered",
+        "order_replaced",
+        "indicative",
+        "order_cancelled band",
+        "order_cancelled disconnected",
+        "order_cancelled expired",
+        "order_cancelled fok",
+        "order_cancelled ioc",
+        "order_cancelled mass",
+        "order_cancelled minimum_quantity",
+        "order_cancelled requested",
+        "order_cancelled self_trade",
+        "order_cancelled uncovered",
+        "instrument_phase volatility_auction",
+        "order_rejected exceeds_credits",
+        "order_rejected exceeds_max_notional",
+        "order_rejected instrument_halted",
+        "order_rejected no_reference_price",
+        "order_rejected outside_price_band",
+        "order_rejected phase_forbids",
+        "order_rejected post_only_would_cross",
+        "order_rejected price_not_on_tick",
+        "order_rejected time_out_of_range",
+        "rejected exceeds_credits",
+        "rejected post_only_would_cross",
+        "rejected too_late_to_cancel",
+    ] {
+        assert!(kinds.contains(kind), "never saw {kind}: {kinds:?}");
+    }
+}
+
+/// Runs the stream of `seed`; returns the kinds of what was seen.
+fn check(seed: u64) -> BTreeSet<String> {
+    let mut source = Source::new(seed);
+    let commands: Vec<Command> = (0..STREAM).map(|_| source.next()).collect();
+    let (at, why) = match run(&commands) {
+        Ok(kinds) => return kinds,
+        Err(failure) => failure,
+    };
+    let (mut least, mut reason) = (commands[..=at].to_vec(), why);
+    // Drop ever smaller runs of commands as long as it still fails.
+    let mut length = least.len() / 2;
+    while length > 0 {
+        let mut start = 0;
+        while start + length <= least.len() {
+            let mut fewer = least.clone();
+            fewer.drain(start..start + length);
+            match run(&fewer) {
+                Err((at, why)) => {
+                    fewer.truncate(at + 1);
+                    (least, reason) = (fewer, why);
+                }
+                Ok(_) => start += length,
+            }
+        }
+        length /= 2;
+    }
+    for command in &least {
+        eprintln!("{}", command.line());
+    }
+    panic!(
+        "MILLRACE_EXCHANGE_SEED={seed} cargo test --test it exchange: after the {} commands above, \
+         {reason}",
+        least.len()
+    );
+}
+
+fn run(commands: &[Command]) -> Result<BTreeSet<String>, (usize, String)> {
+    let mut pair = Pair::new();
+    for (at, command) in commands.iter().enumerate() {
+        match catch_unwind(AssertUnwindSafe(|| pair.step(at, command))) {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => return Err((at, why)),
+            Err(_) => return Err((at, "a panic".into())),
+        }
+    }
+    Ok(pair.kinds)
+}
+
+/// The engine and the model, side by side.
+struct Pair {
+    engine: Engine,
+    model: Exchange,
+    parser: ScriptParser,
+    outbox: Outbox,
+    /// The model's number of each order the engine ever named.
+    numbers: HashMap<u64, u64>,
+    kinds: BTreeSet<String>,
+}
+
+impl Pair {
+    fn new() -> Pair {
+        let owned = (1..=PARTICIPANTS).map(|id| (id, (CASH, SHARES))).collect();
+        let groups = (4..=PARTICIPANTS).map(|id| (id, 7)).collect();
+        let mut pair = Pair {
+            engine: Engine::new(&Limits::small()),
+            model: Exchange::new(books(), owned, groups),
+            parser: ScriptParser::default(),
+            outbox: Outbox::with_capacity(64),
+            numbers: HashMap::new(),
+            kinds: BTreeSet::new(),
+        };
+        for line in setup() {
+            pair.apply(&line);
+            let refused = pair.seen().iter().any(|seen| seen.contains("rejected"));
+            assert!(!refused, "{line}");
+        }
+        pair
+    }
+
+    fn apply(&mut self, line: &str) {
+        self.outbox.clear();
+        let frame = self
+            .parser
+            .parse(line)
+            .expect("a command")
+            .expect("not blank");
+        let sequence = self.engine.sequence() + 1;
+        self.engine
+            .apply(sequence, frame.as_ref(), &mut self.outbox);
+    }
+
+    fn step(&mut self, at: usize, command: &Command) -> Result<(), String> {
+        let expected = self.model.apply(command);
+        self.apply(&command.line());
+        let seen = self.seen();
+        if expected != seen {
+            return Err(format!("expected {expected:#?}, saw {seen:#?}"));
+        }
+        self.kinds.extend(seen.iter().map(|seen| kind_of(seen)));
+        if at % 7 == 0 {
+            self.engine.audit()?;
+        }
+        if at % 61 == 60 {
+            self.through_a_snapshot()?;
+        }
+        self.compare_books()?;
+        self.compare_accounts()
+    }
+
+    /// What the engine said, in the model's words.
+    fn seen(&mut self) -> Seen {
+        let mut seen = Vec::new();
+        for slot in self.outbox.events() {
+            if let Some(Event::OrderAccepted(accepted)) = slot.event() {
+                let number = self.numbers.len() as u64 + 1;
+                let old = self.numbers.insert(accepted.order_id.0, number);
+                assert_eq!(old, None, "no id is given twice");
+            }
+            seen.push(say(slot, &self.numbers));
+        }
+        seen
+    }
+
+    fn through_a_snapshot(&mut self) -> Result<(), String> {
+        let mut bytes = Vec::new();
+        self.engine.write_snapshot(&mut bytes).expect("memory");
+        let again = Engine::read_snapshot(&Limits::small(), &mut bytes.as_slice())
+            .map_err(|error| error.to_string())?;
+        again.audit()?;
+        if again.digest() != self.engine.digest() {
+            return Err("a snapshot read back has another digest".into());
+        }
+        self.engine = again;
+        Ok(())
+    }
+
+    fn query(&mut self, line: &str) -> Vec<EventSlot> {
+        self.outbox.clear();
+        let frame = self
+            .parser
+            .parse(line)
+            .expect("a query")
+            .expect("not blank");
+        self.engine.query(frame.as_ref(), &mut self.outbox);
+        self.outbox.events().to_vec()
+    }
+
+    fn compare_books(&mut self) -> Result<(), String> {
+        for book in [1, 2] {
+            let line = format!(r#"{{"cmd":"query_book","instrument":{book},"depth":1000}}"#);
+            let mut levels: [Vec<(i64, u64, u32)>; 2] = [Vec::new(), Vec::new()];
+            for slot in self.query(&line) {
+                if let Some(Event::BookLevel(level)) = slot.event() {
+                    let row = (level.price.0, level.quantity.0, level.orders);
+                    levels[level.side as usize].push(row);
+                }
+            }
+            let expected = [Side::Buy, Side::Sell].map(|side| self.model.levels(book, side));
+            if levels != expected {
+                return Err(format!(
+                    "book {book}: expected {expected:?}, saw {levels:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// What everybody has and what is held of it, and that the house has the fees.
+    fn compare_accounts(&mut self) -> Result<(), String> {
+        for participant in 1..=PARTICIPANTS {
+            let owned = self.model.owned[&participant];
+            let held = self.model.held(participant);
+            for (account, owned, held) in [
+                (10 * participant + 1, owned.0, held.0),
+                (10 * participant + 2, owned.1, held.1),
+            ] {
+                let seen = self.account(account);
+                if seen != (owned, held) {
+                    return Err(format!(
+                        "account {account}: expected {:?}, saw {seen:?}; {} orders live",
+                        (owned, held),
+                        self.model.live()
+                    ));
+                }
+            }
+        }
+        let seen = self.account(992);
+        if seen != (self.model.house, 0) {
+            return Err(format!("fees: expected {}, saw {seen:?}", self.model.house));
+        }
+        Ok(())
+    }
+
+    /// Balance and what is held of it.
+    fn account(&mut self, account: u32) -> (i128, i128) {
+        let line = format!(r#"{{"cmd":"query_account","account":{account}}}"#);
+        let answer = self.query(&line);
+        match answer[0].event() {
+            Some(Event::Account(row)) => {
+                let balance = row.credits_posted.0 as i128 - row.debits_posted.0 as i128;
+                (balance, row.held.0 as i128)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn say(slot: &EventSlot, numbers: &HashMap<u64, u64>) -> String {
+    let name = slot.kind().expect("known").name();
+    let number = |id: u64| numbers.get(&id).copied().unwrap_or(0);
+    match slot.event().expect("decodes") {
+        Event::OrderAccepted(e) => format!(
+            "{name} {} {} {}",
+            number(e.order_id.0),
+            e.client_order_id,
+            e.leaves
+        ),
+        Event::OrderRejected(e) => format!("{name} {} {}", e.client_order_id, e.reason),
+        Event::Rejected(e) => format!("{name} {}", e.reason),
+        Event::OrderCancelled(e) => format!(
+            "{name} {} {} {}",
+            number(e.order_id.0),
+            e.cancelled_quantity,
+            e.reason
+        ),
+        Event::OrderReplaced(e) | Event::OrderTriggered(e) => {
+            format!("{name} {} {} {}", number(e.order_id.0), e.price, e.leaves)
+        }
+        Event::Trade(e) => format!(
+            "{name} {} {} {} {} {} {}",
+            e.price,
+            e.quantity,
+            number(e.maker_order_id.0),
+            number(e.taker_order_id.0),
+            e.maker_fee,
+            e.taker_fee
+        ),
+        Event::InstrumentPhase(e) => format!("{name} {} {}", e.instrument, e.phase),
+        Event::Indicative(e) => format!("{name} {} {}", e.price, e.volume),
+        _ => name.into(),
+    }
+}
+
+/// An event's name with the word that tells it from others of that name.
+fn kind_of(seen: &str) -> String {
+    let name = seen.split(' ').next().unwrap_or_default();
+    let last = seen.rsplit(' ').next().unwrap_or_default();
+    if last == name || last.parse::<i128>().is_ok() {
+        name.into()
+    } else {
+        format!("{name} {last}")
+    }
+}
