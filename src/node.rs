@@ -143,13 +143,15 @@ impl Node {
         }
         let stop = Arc::new(Stop::default());
         let signals = signals_of(plan.layout(), &stop);
+        let ended = parts.engine.sessions_with_orders_to_cancel();
         let pipeline = Pipeline::assemble(parts, &config.ring_sizes(), &signals);
         let counters = Arc::new(GatewayCounters::default());
-        let gateway = Gateway::new(socket, &config.gateway, &stop.gateway, counters.clone())
+        let mut gateway = Gateway::new(socket, &config.gateway, &stop.gateway, counters.clone())
             .map_err(|source| StartError::System {
                 doing: "poll sockets",
                 source,
             })?;
+        gateway.tell_ended(ended);
         let mut node = Node {
             address: gateway.address(),
             durability: config.durability,

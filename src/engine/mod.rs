@@ -94,6 +94,7 @@ impl Engine {
             clock::let_lapse(&mut self.state, out);
         }
         self.execute(decoded, out);
+        orders::publish(&mut self.state, out);
         release::release(&mut self.state, out);
         saving::run_when_due(&mut self.state, out);
         out.end();
@@ -145,11 +146,13 @@ impl Engine {
             Command::Uncross(asked) => orders::uncross(state, asked, out),
             Command::CancelOnDisconnect(asked) => orders::cancel_on_disconnect(state, asked, out),
             Command::Disconnect(asked) => orders::disconnect(state, asked, out),
+            Command::PublishBook(asked) => orders::publish_book(state, asked, out),
             Command::QueryAccount(_)
             | Command::QueryPayment(_)
             | Command::QueryOrder(_)
             | Command::QueryBook(_)
             | Command::QueryQueue(_)
+            | Command::QueryBookOrders(_)
             | Command::QueryDigest(_)
             | Command::QueryTransfer(_)
             | Command::QueryAuthorisation(_) => unreachable!("queries are answered, not executed"),
@@ -166,6 +169,7 @@ impl Engine {
             Command::QueryPayment(asked) => queries::query_payment(state, asked, out),
             Command::QueryOrder(asked) => queries::query_order(state, asked, out),
             Command::QueryBook(asked) => queries::query_book(state, asked, out),
+            Command::QueryBookOrders(asked) => orders::query_book_orders(state, asked, out),
             Command::QueryQueue(asked) => queries::query_queue(state, asked, out),
             Command::QueryDigest(_) => self.query_digest(out),
             Command::QueryTransfer(asked) => queries::query_transfer(state, asked, out),
@@ -243,6 +247,11 @@ impl Engine {
     /// The engine's now: the latest `received_at` seen.
     pub fn now(&self) -> Timestamp {
         self.state.now
+    }
+
+    /// Sessions whose orders go when their connections do: when a node starts, none has one.
+    pub fn sessions_with_orders_to_cancel(&self) -> Vec<u64> {
+        self.state.matching.sessions().collect()
     }
 
     /// When a tick is next needed, if anything waits for time to pass.

@@ -62,6 +62,12 @@ impl ParticipantRow {
         self.state = state as u8;
     }
 
+    /// Whether it may trade: an order always pays one thing and receives another.
+    #[inline]
+    pub(super) fn may_trade(&self) -> bool {
+        self.state == ParticipantState::Active as u8
+    }
+
     /// Whether its accounts may be debited by payments.
     #[inline]
     pub(super) fn may_pay(&self) -> bool {

@@ -27,6 +27,8 @@ pub struct Connection {
     pub(super) writable: bool,
     /// The peer has closed its side; there may be more to read first.
     pub(super) peer_closed: bool,
+    /// Its session asked for its orders to be cancelled when it ends.
+    pub(super) takes_orders_along: bool,
     /// When it was accepted.
     pub(super) since: Instant,
     /// Set when nothing more is taken from it: it is closed when all is sent, or then.
@@ -62,6 +64,7 @@ impl Connection {
             readable: true,
             writable: true,
             peer_closed: false,
+            takes_orders_along: false,
             since: Instant::now(),
             closing: None,
             shut: false,

@@ -18,12 +18,16 @@ use crate::config;
 use crate::pipeline::threads::Signal;
 use crate::pipeline::{Ingress, Refusal, Replies, Responder};
 use crate::protocol::RELEASE;
-use crate::protocol::frame::{CommandHeader, EventSlot, FrameError, HEADER_BYTES, Prefix};
+use crate::protocol::command::{CommandKind, SessionRef};
+use crate::protocol::frame::{
+    CommandFrame, CommandHeader, EventSlot, FrameError, HEADER_BYTES, Prefix,
+};
 use crate::protocol::session::{
     FIRST_SESSION_KIND, Hello, Resend, SESSION_HEADER_BYTES, SessionError, SessionMessage, Watch,
     Welcome, decode,
 };
 use crate::protocol::units::Timestamp;
+use crate::protocol::wire::Zero;
 use crate::telemetry::{GatewayCounters, clock};
 use buffers::Front;
 use connection::{Connection, Received};
@@ -58,6 +62,8 @@ pub struct Gateway {
     cycles: u64,
     /// Connections may wait that could not be accepted.
     accept_again: bool,
+    /// Sessions whose connection has ended, and whose orders go with it: the engine must hear of it.
+    ended: Vec<u64>,
     counters: Arc<GatewayCounters>,
 }
 
@@ -109,6 +115,7 @@ impl Gateway {
             looked_over: Instant::now(),
             cycles: 0,
             accept_again: false,
+            ended: Vec::new(),
             counters,
         })
     }
@@ -151,6 +158,9 @@ impl Gateway {
         if !wait.is_zero() || self.cycles.is_multiple_of(64) {
             self.look_over();
         }
+        if !self.ended.is_empty() {
+            self.journal_ends(ingress);
+        }
         Ok(self.read_all(ingress, responder))
     }
 
@@ -171,6 +181,26 @@ impl Gateway {
             }
         }
         work
+    }
+
+    /// Has the engine told that the connections of these sessions ended: before the node stopped.
+    pub fn tell_ended(&mut self, sessions: impl IntoIterator<Item = u64>) {
+        self.ended.extend(sessions);
+    }
+
+    /// Journals the ends of sessions that took orders along; what finds no room is tried again.
+    fn journal_ends(&mut self, ingress: &mut Ingress) {
+        while let Some(session) = self.ended.last() {
+            let body = SessionRef {
+                session: *session,
+                _reserved: [Zero::Zero; 8],
+            };
+            let frame = CommandFrame::new(CommandKind::Disconnect, &body).at(clock());
+            if ingress.submit_script(&frame).is_err() {
+                return;
+            }
+            self.ended.pop();
+        }
     }
 
     /// Accepts no more connections.
@@ -426,6 +456,9 @@ impl Gateway {
         };
         let _ = self.poll.registry().deregister(connection.stream());
         self.connections.forget(at, connection.session);
+        if connection.takes_orders_along {
+            self.ended.push(connection.session);
+        }
         self.connections.free.push(at);
         self.counters.open.set(self.connections.len() as u64);
     }
@@ -449,6 +482,13 @@ impl Replies for Gateway {
     }
 }
 
+/// Whether a command has the session's orders go when its connection does.
+#[inline]
+fn asks_to_take_orders_along(frame: &[u8]) -> bool {
+    let header: &CommandHeader = bytemuck::from_bytes(&frame[..HEADER_BYTES]);
+    header.kind == CommandKind::CancelOnDisconnect as u16
+}
+
 /// One command or query of a session into the ring, or the reason why not back to it. The error is
 /// one that ends the connection.
 #[inline]
@@ -468,6 +508,9 @@ fn take_command(
     let refusal = match ingress.submit(session, frame, now) {
         Ok(()) => {
             counters.commands.add(1);
+            if asks_to_take_orders_along(frame) {
+                connection.takes_orders_along = true;
+            }
             return Ok(());
         }
         Err(refusal) => refusal,

@@ -835,6 +835,18 @@ wire_struct! {
 }
 
 wire_struct! {
+    /// Has every change to a book published, order by order.
+    pub struct PublishBook {
+        /// The instrument.
+        instrument: InstrumentId,
+        /// Whether it is, from now on.
+        enabled: Bool = 1,
+        /// Reserved.
+        _reserved: [Zero; 11],
+    }
+}
+
+wire_struct! {
     /// A session's connection has ended.
     pub struct SessionRef {
         /// The session; 0 for the one that asks.
@@ -1116,6 +1128,8 @@ commands! {
     CancelOnDisconnect = 40 "cancel_on_disconnect", CancelOnDisconnect;
     /// A session's connection has ended.
     Disconnect = 41 "disconnect", SessionRef;
+    /// Has every change to a book published, order by order, or no more so.
+    PublishBook = 42 "publish_book", PublishBook;
     /// Asks for an account.
     QueryAccount = 1024 "query_account", AccountRef;
     /// Asks for a payment.
@@ -1128,6 +1142,8 @@ commands! {
     QueryQueue = 1028 "query_queue", AccountRef;
     /// Asks for the digest of the whole state.
     QueryDigest = 1029 "query_digest", Empty;
+    /// Asks for every order a book shows.
+    QueryBookOrders = 1040 "query_book_orders", InstrumentRef;
     /// Asks for a transfer of the idempotency window.
     QueryTransfer = 1030 "query_transfer", TransferRef;
     /// Asks for an authorisation.

@@ -417,6 +417,36 @@ wire_struct! {
 }
 
 wire_struct! {
+    /// One order of a published book, and what happened to it.
+    pub struct BookOrder {
+        /// The engine's id.
+        order_id: OrderId,
+        /// Where it stands, ticks.
+        price: Price,
+        /// Lots: shown now (add, reduce), gone (execute), or that were shown (delete).
+        quantity: Quantity,
+        /// The instrument.
+        instrument: InstrumentId,
+        /// Buy or sell.
+        side: Side,
+        /// Reserved.
+        _reserved: [Zero; 3],
+    }
+}
+
+wire_struct! {
+    /// A book that is published from now on: the orders it shows follow as `book_add`.
+    pub struct BookStart {
+        /// The instrument.
+        instrument: InstrumentId,
+        /// Orders that follow.
+        orders: u32,
+        /// Reserved.
+        _reserved: [Zero; 8],
+    }
+}
+
+wire_struct! {
     /// A payment as it stands.
     pub struct Payment {
         /// UETR.
@@ -619,4 +649,14 @@ events! {
     Digest = 28 "digest", Digest;
     /// Answer to query_transfer.
     TransferRecord = 29 "transfer_record", TransferRecord;
+    /// Forget the book: what it shows follows.
+    BookStart = 60 "book_start", BookStart;
+    /// An order joins a published book, behind all others at its price.
+    BookAdd = 61 "book_add", BookOrder;
+    /// A resting order traded that many lots.
+    BookExecute = 62 "book_execute", BookOrder;
+    /// A resting order shows that many lots from now on, in its place.
+    BookReduce = 63 "book_reduce", BookOrder;
+    /// An order leaves a published book.
+    BookDelete = 64 "book_delete", BookOrder;
 }

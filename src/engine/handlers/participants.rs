@@ -1,7 +1,8 @@
 //! Participants: what each may do. Payments of a participant that may not pay, or to one that may
 //! not receive, keep their place and take no part until it may again; what is settled stays settled.
+//! One that may not do both trades no more: its orders are cancelled, and new ones refused.
 
-use super::{ok, rejected};
+use super::{ok, orders, rejected};
 use crate::engine::outbox::Outbox;
 use crate::engine::settlement::payment::BLOCKED;
 use crate::engine::state::State;
@@ -27,6 +28,9 @@ pub(in crate::engine) fn set_participant_state(
         .set_state(asked.state);
     mark_blocked(state);
     ok(kind, out);
+    if !state.participants.row(participant).may_trade() {
+        orders::cancel_blocked(state, participant, out);
+    }
     state.look_again();
 }
 

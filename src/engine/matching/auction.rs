@@ -143,6 +143,9 @@ impl Matching {
             for (level, slot) in [(bids, buy), (asks, sell)] {
                 self.orders.hot[slot].leaves -= quantity;
                 self.ladders.levels[level].total -= u128::from(quantity);
+                if self.books[book as usize].is_published {
+                    self.record_taken(slot, level, quantity, true);
+                }
             }
             on_cross(Cross {
                 buy: self.orders.view(buy, self.price(buy)),

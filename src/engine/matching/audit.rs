@@ -35,6 +35,9 @@ impl Matching {
         if orders != self.orders.pool.used || orders != self.ids.totals().0 {
             return Err(format!("orders: {orders} in books do not add up"));
         }
+        if !self.changes.is_empty() {
+            return Err("changes: some were not published".into());
+        }
         if !self.freed_deadlines.is_empty() {
             return Err("deadlines: one outlived its order".into());
         }

@@ -73,6 +73,9 @@ impl Matching {
             leaves -= quantity;
             self.orders.hot[maker].leaves -= quantity;
             self.ladders.levels[level].total -= u128::from(quantity);
+            if self.books[cold.book as usize].is_published {
+                self.record_taken(maker, level, quantity, trades);
+            }
             if !trades {
                 total -= quantity;
                 self.orders.cold[maker].quantity -= quantity;
@@ -129,6 +132,10 @@ impl Matching {
         let hot = &mut self.orders.hot[slot];
         hot.leaves = shown;
         let (level, next) = (hot.level, hot.next);
+        if self.books[self.ladders.levels[level].book as usize].is_published {
+            self.record_refill(slot, level, shown);
+        }
+        let special = &mut self.orders.specials.rows[self.orders.cold[slot].special];
         let row = &mut self.ladders.levels[level];
         row.icebergs -= u32::from(special.hidden == 0);
         row.total += u128::from(shown);

@@ -51,6 +51,7 @@ mod audit;
 mod cancel;
 mod client_ids;
 mod execute;
+mod feed;
 mod hints;
 mod ladder;
 mod orders;
@@ -63,6 +64,7 @@ mod table;
 mod tests;
 mod views;
 
+pub use feed::{Change, ChangeKind};
 pub use orders::NewOrder;
 pub use specials::NewSpecial;
 pub use stops::Followed;
@@ -100,6 +102,8 @@ struct Book {
     /// First and last of those that follow the market, in order of entry.
     oldest_follower: u32,
     newest_follower: u32,
+    /// Changes to what it shows are recorded.
+    is_published: bool,
     /// What was last said of the auction: price and volume.
     indicated: (i64, u64),
 }
@@ -110,6 +114,7 @@ impl Book {
             sides: [BookSide::default(); Shelf::COUNT],
             last: NO_PRICE,
             is_call: false,
+            is_published: false,
             oldest_follower: NIL,
             newest_follower: NIL,
             indicated: (0, 0),
@@ -131,6 +136,8 @@ pub struct Matching {
     triggered: VecDeque<u32>,
     /// Deadlines of orders that have ended, for whoever keeps them; empty between commands.
     freed_deadlines: Vec<u32>,
+    /// What happened to published books; empty between commands.
+    changes: Vec<Change>,
 }
 
 impl Matching {
@@ -146,6 +153,7 @@ impl Matching {
             visit: Vec::with_capacity(limits.orders as usize),
             triggered: VecDeque::with_capacity(limits.special_orders.min(limits.orders) as usize),
             freed_deadlines: Vec::with_capacity(256),
+            changes: Vec::with_capacity(1_024),
         }
     }
 
@@ -437,11 +445,14 @@ impl Matching {
         hot.next = NIL;
         row.total += u128::from(hot.leaves);
         row.orders += 1;
-        let last = hot.prev;
+        let (last, shown) = (hot.prev, hot.leaves);
         if last == NIL {
             row.first = slot;
         } else {
             self.orders.hot[last].next = slot;
+        }
+        if self.books[book as usize].is_published {
+            self.record(ChangeKind::Add, slot, level, shown);
         }
     }
 
@@ -490,14 +501,18 @@ impl Matching {
             .expect("less, not more");
         // What is not shown goes first.
         hot.leaves = before.min(leaves.0);
-        let row = &mut self.ladders.levels[hot.level];
-        row.total -= u128::from(before - hot.leaves);
+        let (level, shown) = (hot.level, hot.leaves);
+        let row = &mut self.ladders.levels[level];
+        row.total -= u128::from(before - shown);
         if hidden > 0 {
-            let left = leaves.0 - hot.leaves;
+            let left = leaves.0 - shown;
             row.icebergs -= u32::from(left == 0);
             self.orders.special_mut(slot.0).hidden = left;
         }
         self.orders.cold[slot.0].quantity -= less;
+        if self.is_recorded(level) && shown < before {
+            self.record(ChangeKind::Reduce, slot.0, level, shown);
+        }
     }
 
     /// Takes a resting order out of the book, alive, on its way to another price or quantity.
@@ -649,6 +664,9 @@ impl Matching {
     fn unlink(&mut self, slot: u32) {
         let hot = self.orders.hot[slot];
         assert!(hot.level != NIL, "only a resting order leaves the book");
+        if self.is_recorded(hot.level) {
+            self.record(ChangeKind::Delete, slot, hot.level, hot.leaves);
+        }
         let special = self.orders.cold[slot].special;
         if special != NIL {
             let special = &mut self.orders.specials.rows[special];

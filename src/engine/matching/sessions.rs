@@ -96,6 +96,11 @@ impl Matching {
         self.sessions.find(session).is_some() || self.sessions.has_room()
     }
 
+    /// The sessions that something is remembered of, by id.
+    pub fn sessions(&self) -> impl Iterator<Item = u64> + '_ {
+        self.sessions.iter().map(|(id, ..)| id)
+    }
+
     /// Whether anything is remembered of that session.
     pub fn knows_session(&self, session: u64) -> bool {
         self.sessions.find(session).is_some()

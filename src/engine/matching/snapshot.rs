@@ -35,7 +35,8 @@ struct SavedBook {
     last: i64,
     indicated_price: i64,
     indicated_volume: u64,
-    is_call: u64,
+    is_call: u32,
+    is_published: u32,
 }
 
 /// What makes an order special.
@@ -208,6 +209,7 @@ impl Matching {
             for slot in read_rows::<u32>(input)? {
                 matching.follow_again(book, slot)?;
             }
+            matching.books[book as usize].is_published = saved.is_published != 0;
         }
         // The chain is pushed from its end, so that its head is the last in and the first out.
         let free: Vec<[u32; 2]> = read_rows(input)?;
@@ -286,7 +288,8 @@ impl Matching {
             last: row.last,
             indicated_price: row.indicated.0,
             indicated_volume: row.indicated.1,
-            is_call: u64::from(row.is_call),
+            is_call: u32::from(row.is_call),
+            is_published: u32::from(row.is_published),
         }
     }
 

@@ -126,6 +126,11 @@ pub(super) enum Command {
     Uncross {
         book: u32,
     },
+    /// The kill switch, and the way back.
+    Block {
+        participant: u32,
+        is_blocked: bool,
+    },
     CancelOnDisconnect(bool),
     Disconnect,
     Tick {
@@ -185,6 +190,13 @@ impl Command {
                 word(&phase)
             ),
             Command::Uncross { book } => format!(r#"{{"cmd":"uncross","instrument":{book}}}"#),
+            Command::Block {
+                participant,
+                is_blocked,
+            } => format!(
+                r#"{{"cmd":"set_participant_state","participant":{participant},"state":"{}"}}"#,
+                if is_blocked { "blocked" } else { "active" }
+            ),
             Command::CancelOnDisconnect(enabled) => {
                 format!(r#"{{"cmd":"cancel_on_disconnect","enabled":{enabled}}}"#)
             }
@@ -338,7 +350,11 @@ impl Source {
                 Command::Tick { at: self.now }
             }
             194 | 195 => Command::CancelOnDisconnect(self.chance(70)),
-            196 | 197 => Command::Disconnect,
+            196 => Command::Disconnect,
+            197 => Command::Block {
+                participant,
+                is_blocked: self.chance(40),
+            },
             198 if self.chance(30) => Command::EndOfDay,
             _ => Command::StartOfDay,
         }

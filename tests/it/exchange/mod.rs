@@ -96,6 +96,7 @@ fn setup() -> Vec<String> {
             book.max_notional,
         ));
     }
+    lines.push(r#"{"cmd":"publish_book","instrument":1}"#.into());
     lines
 }
 
@@ -121,6 +122,7 @@ fn the_engine_says_what_the_obvious_exchange_says() {
         "order_replaced",
         "indicative",
         "order_cancelled band",
+        "order_cancelled blocked",
         "order_cancelled disconnected",
         "order_cancelled expired",
         "order_cancelled fok",
@@ -204,6 +206,8 @@ struct Pair {
     outbox: Outbox,
     /// The model's number of each order the engine ever named.
     numbers: HashMap<u64, u64>,
+    /// The first book, rebuilt from what is published of it.
+    feed: Feed,
     kinds: BTreeSet<String>,
 }
 
@@ -217,6 +221,7 @@ impl Pair {
             parser: ScriptParser::default(),
             outbox: Outbox::with_capacity(64),
             numbers: HashMap::new(),
+            feed: Feed::default(),
             kinds: BTreeSet::new(),
         };
         for line in setup() {
@@ -254,6 +259,7 @@ impl Pair {
             self.through_a_snapshot()?;
         }
         self.compare_books()?;
+        self.compare_feed()?;
         self.compare_accounts()
     }
 
@@ -261,6 +267,9 @@ impl Pair {
     fn seen(&mut self) -> Seen {
         let mut seen = Vec::new();
         for slot in self.outbox.events() {
+            if self.feed.hear(slot) {
+                continue;
+            }
             if let Some(Event::OrderAccepted(accepted)) = slot.event() {
                 let number = self.numbers.len() as u64 + 1;
                 let old = self.numbers.insert(accepted.order_id.0, number);
@@ -315,6 +324,24 @@ impl Pair {
         Ok(())
     }
 
+    /// Every order of the first book as the feed has it, beside the model's and a fresh snapshot's.
+    fn compare_feed(&mut self) -> Result<(), String> {
+        let mut fresh = Feed::default();
+        for slot in self.query(r#"{"cmd":"query_book_orders","instrument":1}"#) {
+            fresh.hear(&slot);
+        }
+        for (at, side) in [Side::Buy, Side::Sell].into_iter().enumerate() {
+            let expected = self.model.shown(1, side);
+            for (what, feed) in [("feed", &self.feed), ("snapshot", &fresh)] {
+                let seen = feed.in_order(at, &self.numbers);
+                if seen != expected {
+                    return Err(format!("{what}: expected {expected:?}, saw {seen:?}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// What everybody has and what is held of it, and that the house has the fees.
     fn compare_accounts(&mut self) -> Result<(), String> {
         for participant in 1..=PARTICIPANTS {
@@ -352,6 +379,59 @@ impl Pair {
             }
             other => panic!("{other:?}"),
         }
+    }
+}
+
+/// A book rebuilt from its published changes: each order with its side, price, lots shown and when
+/// it came.
+#[derive(Default)]
+struct Feed {
+    orders: BTreeMap<u64, (usize, i64, u64, u64)>,
+    clock: u64,
+}
+
+impl Feed {
+    /// Applies one event; whether it was one of the feed's.
+    fn hear(&mut self, slot: &EventSlot) -> bool {
+        self.clock += 1;
+        match slot.event().expect("decodes") {
+            Event::BookStart(_) => self.orders.clear(),
+            Event::BookAdd(e) => {
+                let row = (e.side as usize, e.price.0, e.quantity.0, self.clock);
+                let old = self.orders.insert(e.order_id.0, row);
+                assert_eq!(old, None, "added twice");
+            }
+            Event::BookExecute(e) => {
+                let row = self.orders.get_mut(&e.order_id.0).expect("known");
+                assert_eq!((row.0, row.1), (e.side as usize, e.price.0));
+                row.2 = row
+                    .2
+                    .checked_sub(e.quantity.0)
+                    .expect("no more than is shown");
+            }
+            Event::BookReduce(e) => {
+                self.orders.get_mut(&e.order_id.0).expect("known").2 = e.quantity.0;
+            }
+            Event::BookDelete(e) => {
+                let row = self.orders.remove(&e.order_id.0).expect("known");
+                assert_eq!(row.2, e.quantity.0, "what is gone was shown");
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// Number, price and lots of a side's orders as they would trade.
+    fn in_order(&self, side: usize, numbers: &HashMap<u64, u64>) -> Vec<(u64, i64, u64)> {
+        let mut rows: Vec<_> = self
+            .orders
+            .iter()
+            .filter(|(_, row)| row.0 == side)
+            .collect();
+        rows.sort_by_key(|(_, row)| (if side == 0 { -row.1 } else { row.1 }, row.3));
+        rows.iter()
+            .map(|(id, row)| (numbers[id], row.1, row.2))
+            .collect()
     }
 }
 

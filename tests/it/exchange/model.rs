@@ -2,7 +2,7 @@
 //! it when asked. Written from docs/matching.md, not from the engine, and shares nothing with it.
 
 use super::commands::{Command, Kind, Peg, Phase, Place, SelfTrade, Side, Tif, word};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What can be seen of a command, in order.
 pub(super) type Seen = Vec<String>;
@@ -81,6 +81,7 @@ pub(super) struct Exchange {
     pub(super) owned: BTreeMap<u32, (i128, i128)>,
     pub(super) house: i128,
     groups: BTreeMap<u32, u32>,
+    blocked: BTreeSet<u32>,
     orders: Vec<Order>,
     /// Client ids of today: the live order, or none any more.
     ids: BTreeMap<(u32, u64), Option<u64>>,
@@ -104,6 +105,7 @@ impl Exchange {
             owned,
             house: 0,
             groups,
+            blocked: BTreeSet::new(),
             orders: Vec::new(),
             ids: BTreeMap::new(),
             clock: 0,
@@ -173,6 +175,18 @@ impl Exchange {
                     self.expire_after(book, phase);
                 }
                 self.settle(book);
+            }
+            Command::Block {
+                participant,
+                is_blocked,
+            } => {
+                self.say("ok".into());
+                if is_blocked {
+                    self.blocked.insert(participant);
+                    self.cancel_all("blocked", |o| o.place.participant == participant);
+                } else {
+                    self.blocked.remove(&participant);
+                }
             }
             Command::CancelOnDisconnect(enabled) => {
                 self.session = enabled;
@@ -304,6 +318,13 @@ impl Exchange {
         Some(self.order(first).price)
     }
 
+    /// Number, price and lots shown of each order in the book, as they would trade.
+    pub(super) fn shown(&self, book: u32, side: Side) -> Vec<(u64, i64, u64)> {
+        let queue = self.queue(book, side);
+        let orders = queue.iter().map(|number| self.order(*number));
+        orders.map(|o| (o.number, o.price, o.shown)).collect()
+    }
+
     /// Price, lots shown and orders of each level.
     pub(super) fn levels(&self, book: u32, side: Side) -> Vec<(i64, u64, u32)> {
         let mut levels: Vec<(i64, u64, u32)> = Vec::new();
@@ -373,6 +394,9 @@ impl Exchange {
     }
 
     fn place(&mut self, p: Place) -> Result<(), &'static str> {
+        if self.blocked.contains(&p.participant) {
+            return Err("participant_blocked");
+        }
         if self.ids.contains_key(&(p.participant, p.client)) {
             return Err("duplicate_client_order_id");
         }
@@ -573,6 +597,7 @@ impl Exchange {
             owned: self.owned.clone(),
             house: 0,
             groups: self.groups.clone(),
+            blocked: self.blocked.clone(),
             orders: self.orders.clone(),
             ids: self.ids.clone(),
             seen: Vec::new(),

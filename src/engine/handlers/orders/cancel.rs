@@ -136,6 +136,15 @@ fn own_session(asked: u64, out: &Outbox) -> Result<u64, Reason> {
     }
 }
 
+/// Cancels all orders of a participant that may trade no more.
+pub(in crate::engine) fn cancel_blocked(state: &mut State, participant: Handle, out: &mut Outbox) {
+    let mut gone = Vec::new();
+    state
+        .matching
+        .mass_cancel(participant, None, None, |order| gone.push(order));
+    cancel_all(state, &gone, CancelReason::Blocked, out);
+}
+
 /// Cancels every day order: the day has ended.
 pub(in crate::engine) fn expire_day_orders(state: &mut State, out: &mut Outbox) {
     let is_of_day = |order: &OrderView| {

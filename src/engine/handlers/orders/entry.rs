@@ -124,6 +124,9 @@ fn check_names(state: &State, asked: &PlaceOrder) -> Result<(Handle, Handle), Re
     }
     let participant = state.participants.find(asked.participant.0);
     let participant = participant.ok_or(Reason::ParticipantNotFound)?;
+    if !state.participants.row(participant).may_trade() {
+        return Err(Reason::ParticipantBlocked);
+    }
     let book = state.instruments.find(asked.instrument.0);
     let book = book.ok_or(Reason::InstrumentNotFound)?;
     match state.matching.find(participant, asked.client_order_id) {

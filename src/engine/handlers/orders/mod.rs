@@ -9,13 +9,16 @@ mod auctions;
 mod cancel;
 mod entry;
 mod execution;
+mod feed;
 mod pegs;
 mod replace;
 
 pub(in crate::engine) use auctions::{set_instrument_phase, uncross};
 pub(in crate::engine) use cancel::{
-    cancel_on_disconnect, cancel_order, disconnect, expire_day_orders, expire_order, mass_cancel,
+    cancel_blocked, cancel_on_disconnect, cancel_order, disconnect, expire_day_orders,
+    expire_order, mass_cancel,
 };
+pub(in crate::engine) use feed::{publish, publish_book, query_book_orders};
 pub(in crate::engine) use replace::replace_order;
 
 use super::fills::held_at;
