@@ -5,7 +5,7 @@ use super::histogram;
 use super::workload::{Transfers, Workload};
 use crate::client::{Client, ClientError, Options};
 use crate::protocol::frame::{CommandFrame, CommandSlot};
-use crate::telemetry::clock;
+use crate::telemetry::{BatchLog, Progress, clock};
 use hdrhistogram::Histogram;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -134,6 +134,82 @@ impl Wire {
         }
         stages.elapsed = Duration::from_nanos(clock().0 - start);
         Ok(stages)
+    }
+}
+
+/// Where the time of one command goes, ns, stage by stage: they add up to the total.
+pub struct Journey {
+    /// Name and time of each stage, in the order in which a command passes them.
+    pub stages: [(&'static str, Histogram<u64>); 6],
+    /// Planned moment to the client.
+    pub total: Histogram<u64>,
+    /// Commands per second done.
+    pub per_second: f64,
+}
+
+const STAGES: [&str; 6] = ["request", "ring wait", "journal", "sync", "engine", "reply"];
+
+impl Wire {
+    /// Sends `count` transfers at `rate` per second to a node of this process, whose `progress` says
+    /// when its journaler did what.
+    pub fn journeys(
+        &mut self,
+        count: u64,
+        rate: u64,
+        progress: &Progress,
+    ) -> Result<Journey, ClientError> {
+        let log = progress
+            .batches
+            .get_or_init(|| BatchLog::new(count as usize + 1));
+        let frames: Vec<CommandFrame> = (0..count).map(|_| self.next()).collect();
+        let mut seen = Vec::with_capacity(frames.len());
+        let start = clock().0 + 1_000_000;
+        let planned = |at: u64| start + (u128::from(at) * 1_000_000_000 / u128::from(rate)) as u64;
+        let mut sent = 0;
+        while (seen.len() as u64) < count {
+            let now = clock().0;
+            while sent < count && planned(sent) <= now {
+                self.client.submit(&frames[sent as usize])?;
+                sent += 1;
+            }
+            while let Some(event) = self.client.poll()? {
+                if event.is_last() {
+                    seen.push((event.header, clock().0));
+                }
+            }
+        }
+        let mut journey = Journey {
+            stages: STAGES.map(|name| (name, histogram())),
+            total: histogram(),
+            per_second: count as f64 * 1e9 / (clock().0 - start) as f64,
+        };
+        for (at, (header, received)) in seen.iter().enumerate() {
+            // The very first batch may have begun before the log was there.
+            let Some(batch) = log.batch_of(header.sequence) else {
+                continue;
+            };
+            journey.record(&[
+                planned(at as u64),
+                header.at,
+                batch.taken_at,
+                batch.appended_at,
+                batch.durable_at,
+                header.executed_at,
+                *received,
+            ]);
+        }
+        Ok(journey)
+    }
+}
+
+impl Journey {
+    /// Adds one command: the moments between its stages.
+    fn record(&mut self, moments: &[u64; 7]) {
+        for ((_, stage), pair) in self.stages.iter_mut().zip(moments.windows(2)) {
+            stage.saturating_record(pair[1].saturating_sub(pair[0]));
+        }
+        self.total
+            .saturating_record(moments[6].saturating_sub(moments[0]));
     }
 }
 

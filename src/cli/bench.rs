@@ -9,6 +9,7 @@ use crate::bench::workload::{Orders, Payments, Transfers, TwoPhase, Workload};
 use crate::bench::{engine, human, journal, machine, percentiles, pipeline, yardstick};
 use crate::config::{Config, Durability};
 use crate::engine::Limits;
+use crate::node::Node;
 use crate::pipeline::threads::CoreChoice;
 use crate::process::NodeProcess;
 use crate::protocol::command::ITEMS_MAX;
@@ -55,6 +56,9 @@ pub(crate) struct Args {
     /// Where journals are written; a temporary directory when left out
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// Where the time of a single transfer goes, stage by stage, at --rate or 5,000 a second (wire)
+    #[arg(long)]
+    stages: bool,
     /// Seed of the workload
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -147,6 +151,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         What::Journal => run_journal(args)?,
         What::Pipeline => run_pipeline(args)?,
         What::Wire if args.workload == Kind::Ledger => ledger::run(args)?,
+        What::Wire if args.stages => run_stages(args)?,
         What::Wire => run_wire(args)?,
     };
     if args.json {
@@ -500,6 +505,75 @@ fn run_wire(args: &Args) -> Result<Report, CliError> {
     Ok((lines, value))
 }
 
+/// The rate of `--stages` where none is given.
+const STAGES_RATE: u64 = 5_000;
+
+/// `bench wire --stages`: the node runs in this process, so that its journaler can say when it did
+/// what; the client is on another core and speaks TCP as ever.
+fn run_stages(args: &Args) -> Result<Report, CliError> {
+    let place = place(args)?;
+    let cores = yardstick::cores();
+    let config = wire_config(args, &place.path);
+    let node = Node::start(&config).map_err(CliError::failed)?;
+    let greeting = node.to_string();
+    yardstick::pin(cores.first().copied());
+    let rate = if args.rate == 0 {
+        STAGES_RATE
+    } else {
+        args.rate
+    };
+    let mut wire = Wire::open(
+        node.address(),
+        args.accounts.min(100_000),
+        args.seed,
+        cores.len() > 1,
+    )
+    .map_err(CliError::failed)?;
+    let count = args.commands.min(rate * 5);
+    let journey = wire
+        .journeys(count, rate, node.progress())
+        .map_err(CliError::failed)?;
+    drop(wire);
+    node.stop();
+    let mut lines = vec![
+        greeting,
+        format!(
+            "{} transfers at {rate}/s ({:.0}/s done), from each planned moment:",
+            journey.total.len(),
+            journey.per_second
+        ),
+    ];
+    let named = || {
+        journey
+            .stages
+            .iter()
+            .map(|(name, latency)| (*name, latency))
+    };
+    let mean = |latency: &Histogram<u64>| latency.mean() / 1e3;
+    for (name, latency) in named().chain([("total", &journey.total)]) {
+        lines.push(format!(
+            "  {name:<10} mean {:>8.1} us  {}",
+            mean(latency),
+            quantiles(latency)
+        ));
+    }
+    let sum: f64 = named().map(|(_, latency)| mean(latency)).sum();
+    lines.push(format!("  the means of the stages add up to {sum:.1} us"));
+    let value = json!({
+        "durability": args.durability.to_string(),
+        "rate": rate,
+        "stages": named()
+            .map(|(name, latency)| json!({
+                "name": name,
+                "mean_ns": latency.mean(),
+                "latency": percentiles(latency),
+            }))
+            .collect::<Vec<_>>(),
+        "total": json!({ "mean_ns": journey.total.mean(), "latency": percentiles(&journey.total) }),
+    });
+    Ok((lines, value))
+}
+
 fn stage_lines(rate: u64, stages: &Stages) -> Vec<String> {
     let done = stages.commands as f64 / stages.elapsed.as_secs_f64();
     let mut lines = vec![format!(
@@ -519,8 +593,12 @@ fn stage_lines(rate: u64, stages: &Stages) -> Vec<String> {
 
 /// A node for the wire. On two cores the client needs one, so the node gets the other alone.
 fn start_node(args: &Args, dir: &Path) -> Result<NodeProcess, CliError> {
+    start(&wire_config(args, dir), dir)
+}
+
+fn wire_config(args: &Args, dir: &Path) -> Config {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let config = Config {
+    Config {
         dir: dir.join("wire"),
         listen: ([127, 0, 0, 1], 0).into(),
         durability: args.durability,
@@ -537,8 +615,7 @@ fn start_node(args: &Args, dir: &Path) -> Result<NodeProcess, CliError> {
             ..Limits::default()
         },
         ..Config::default()
-    };
-    start(&config, dir)
+    }
 }
 
 fn start(config: &Config, dir: &Path) -> Result<NodeProcess, CliError> {

@@ -12,7 +12,7 @@ use super::threads::Signal;
 use crate::protocol::command::CommandKind;
 use crate::protocol::frame::{CommandSlot, HEADER_BYTES, SLOT_BYTES};
 use crate::protocol::record::Folder;
-use crate::telemetry::Progress;
+use crate::telemetry::{BatchTimes, Progress, clock};
 use millrace_journal::{AppendError, Writer};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -63,6 +63,9 @@ impl Journaler {
             }
             return 0;
         };
+        let log = self.progress.batches.get();
+        let now = || log.map_or(0, |_| clock().0);
+        let taken_at = now();
         let mut pieces = &mut batch;
         let slots = pieces.len();
         let mut commands = 0;
@@ -78,8 +81,17 @@ impl Journaler {
             commands += 1;
         }
         if commands > 0 {
+            let appended_at = now();
             if let Err(error) = self.writer.commit() {
                 die(&error, self.progress.durable.get());
+            }
+            if let Some(log) = log {
+                log.push(BatchTimes {
+                    last_sequence: self.sequence,
+                    taken_at,
+                    appended_at,
+                    durable_at: now(),
+                });
             }
             self.progress.durable.set(self.sequence);
         }

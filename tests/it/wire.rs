@@ -2,6 +2,7 @@
 
 use crate::pipeline_support::*;
 use millrace::bench::ledger::{Load, Shape};
+use millrace::bench::wire::Wire;
 use millrace::client::{Client, ClientError, Options};
 use millrace::config::{Config, Durability};
 use millrace::node::{Node, StartError};
@@ -254,6 +255,33 @@ fn a_load_counts_what_it_made_and_stops_at_a_refusal() {
     );
     drop(load);
     node.stop();
+}
+
+#[test]
+fn the_stages_of_a_command_add_up_to_its_latency() {
+    for durability in [Durability::Process, Durability::Disk] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config {
+            durability,
+            ..with_many_transfers(&dir)
+        };
+        let node = Node::start(&config).unwrap();
+        let mut wire = Wire::open(node.address(), 50, 1, false).unwrap();
+        let journey = wire.journeys(500, 5_000, node.progress()).unwrap();
+        // The batch that was under way when the log was opened is not in it.
+        let counted = journey.total.len();
+        assert!((490..=500).contains(&counted), "{counted} of 500");
+        let mut sum = 0.0;
+        for (name, stage) in &journey.stages {
+            assert_eq!(stage.len(), counted, "{name}");
+            sum += stage.mean();
+        }
+        // The histograms keep three digits.
+        let total = journey.total.mean();
+        assert!((sum - total).abs() < total / 100.0, "{sum} and {total} ns");
+        drop(wire);
+        node.stop();
+    }
 }
 
 #[test]

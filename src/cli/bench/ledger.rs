@@ -117,12 +117,12 @@ fn rows(args: &Args) -> Vec<Row> {
         row(
             "batches of 1,000",
             1,
-            4,
+            16,
             1_000,
             many,
             theirs(BATCHES_OF_1000),
         ),
-        row("batches of 100", 1, 32, 100, many, theirs(BATCHES_OF_100)),
+        row("batches of 100", 1, 64, 100, many, theirs(BATCHES_OF_100)),
         row("one at a time", 1, 1, 1, rounds * 4, theirs(ONE_AT_A_TIME)),
         row(
             "32 clients, one each",
