@@ -27,6 +27,7 @@ impl Engine {
         state.deadlines.audit()?;
         audit_pending(state)?;
         state.payments.audit()?;
+        audit_groups(state)?;
         state.matching.audit()?;
         audit_holds(state)?;
         audit_queue_heads(state)
@@ -87,6 +88,12 @@ fn audit_pending(state: &State) -> Result<(), String> {
             audit_deadline(state, slot, Due::Payment(handle))?;
         } else if has_time {
             return Err(format!("payment {}: waits for no time", row.id));
+        }
+    }
+    for (handle, row) in state.groups.rows().iter().enumerate() {
+        if let Some(slot) = row.deadline() {
+            waiting += 1;
+            audit_deadline(state, slot, Due::Group(handle as u32))?;
         }
     }
     if let Some(slot) = state.saving.deadline() {
@@ -153,13 +160,34 @@ fn audit_holds(state: &State) -> Result<(), String> {
     Ok(())
 }
 
+/// Every leg is as far as its group, and every group has its legs.
+fn audit_groups(state: &State) -> Result<(), String> {
+    let mut legs = vec![0u32; state.groups.rows().len()];
+    for row in state.payments.rows() {
+        if let Some(group) = row.group() {
+            legs[group as usize] += 1;
+            if row.state() != state.groups.row(group).state() {
+                return Err(format!("group {}: a leg is elsewhere", row.id));
+            }
+        }
+    }
+    for (row, legs) in state.groups.rows().iter().zip(legs) {
+        if row.legs() != legs || state.groups.find(row.id()).is_none() {
+            return Err(format!("group {}: {legs} legs, or not found", row.id()));
+        }
+    }
+    Ok(())
+}
+
 fn audit_queue_heads(state: &State) -> Result<(), String> {
     for desk in state.payments.desks() {
         let first = state
             .payments
             .iter(desk.account)
             .find(|payment| state.payments.row(*payment).is_eligible());
+        // Whether a group can settle is asked of it as a whole, by release.
         if let Some(first) = first
+            && state.payments.row(first).group().is_none()
             && !state.payments.is_risen(desk.account)
             && matches!(release::standing(state, first), Standing::Covered)
         {

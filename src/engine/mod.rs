@@ -30,12 +30,11 @@ pub use outbox::Outbox;
 pub use crate::memory::Take;
 use crate::protocol::command::{Command, CommandKind};
 use crate::protocol::frame::CommandRef;
-use crate::protocol::reason::Reason;
 use crate::protocol::units::Timestamp;
 use handlers::hints::{self, Sides};
 use handlers::{
-    authorisations as authorised, clock, liquidity, orders, participants, payments, queries,
-    reference_data as setup, release, saving,
+    authorisations as authorised, batches, clock, groups, liquidity, orders, participants,
+    payments, queries, reference_data as setup, release, saving,
 };
 use state::State;
 
@@ -129,9 +128,7 @@ impl Engine {
             Command::ReleasePayment(asked) => payments::release_payment(state, asked, out),
             Command::SetPaymentPriority(asked) => payments::set_payment_priority(state, asked, out),
             Command::MovePayment(asked) => payments::move_payment(state, asked, out),
-            Command::SubmitGroup(asked, _) => {
-                not_supported(CommandKind::SubmitGroup, asked.id.0, out);
-            }
+            Command::SubmitGroup(asked, legs) => groups::submit_group(state, asked, legs, out),
             Command::SetReservation(asked) => liquidity::set_reservation(state, asked, out),
             Command::SetBilateralLimit(asked) => liquidity::set_bilateral_limit(state, asked, out),
             Command::SetMultilateralLimit(asked) => {
@@ -139,7 +136,7 @@ impl Engine {
             }
             Command::SetLiquiditySaving(asked) => saving::set_liquidity_saving(state, asked, out),
             Command::RunLiquiditySaving(asked) => saving::run_liquidity_saving(state, asked, out),
-            Command::ProposeBatch(..) => not_supported(CommandKind::ProposeBatch, 0, out),
+            Command::ProposeBatch(asked, items) => batches::propose_batch(state, asked, items, out),
             Command::SetParticipantState(asked) => {
                 participants::set_participant_state(state, asked, out);
             }
@@ -264,8 +261,4 @@ impl Engine {
             Some(self.state.now)
         }
     }
-}
-
-fn not_supported(kind: CommandKind, id: u128, out: &mut Outbox) {
-    handlers::rejected(kind, id, Reason::NotSupported, out);
 }

@@ -7,6 +7,7 @@ use super::ledger::{AccountRow, Ledger};
 use super::limits::Limits;
 use super::matching::Matching;
 use super::reference_data::{ParticipantRow, Registry};
+use super::settlement::groups::Groups;
 use super::settlement::queue::{Payments, SavedPayments};
 use super::state::State;
 use super::window::{Window, WindowHead, WindowRow};
@@ -41,6 +42,7 @@ impl Engine {
         let (order, visit) = state.payments.marks();
         write_rows(out, &order)?;
         write_rows(out, &visit)?;
+        write_rows(out, state.groups.rows())?;
         write_rows(out, state.instruments.rows())?;
         state.matching.write_snapshot(out)
     }
@@ -79,6 +81,7 @@ impl Engine {
         };
         let payments = Payments::restore(saved, limits.payments, account_room, limits.window_days);
         let payments = payments.ok_or_else(|| damaged("a queue"))?;
+        let groups = Groups::restore(read_rows(input)?, limits.payments);
         let instruments = Registry::restore(read_rows(input)?, limits.instruments);
         let mut matching = Matching::read_snapshot(limits, input)?;
         for (handle, row) in participants.rows().iter().enumerate() {
@@ -95,6 +98,7 @@ impl Engine {
         state.refund_days = limits.refund_days;
         state.deadlines = deadlines;
         state.payments = payments;
+        state.groups = groups;
         state.instruments = instruments;
         state.matching = matching;
         state.day = day;
@@ -130,6 +134,7 @@ impl Engine {
         let (order, visit) = state.payments.marks();
         hash_rows(&mut hasher, "order", &order);
         hash_rows(&mut hasher, "visit", &visit);
+        hash_rows(&mut hasher, "groups", state.groups.rows());
         hash_rows(&mut hasher, "instruments", state.instruments.rows());
         state.matching.digest_into(&mut hasher);
         *hasher.finalize().as_bytes()

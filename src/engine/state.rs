@@ -9,9 +9,11 @@ use super::ledger::Ledger;
 use super::limits::Limits;
 use super::matching::Matching;
 use super::reference_data::{AssetRow, ParticipantRow, Registry};
+use super::settlement::groups::Groups;
 use super::settlement::netting::Netting;
 use super::settlement::queue::Payments;
 use super::settlement::switches::LiquiditySaving;
+use super::settlement::together::Together;
 use super::transfers::TransferRow;
 use super::window::Window;
 use crate::protocol::units::Timestamp;
@@ -30,6 +32,7 @@ pub(super) struct State {
     pub(super) refund_days: u32,
     pub(super) deadlines: Deadlines,
     pub(super) payments: Payments,
+    pub(super) groups: Groups,
     pub(super) instruments: Registry<InstrumentRow>,
     pub(super) matching: Matching,
     pub(super) day: BusinessDay,
@@ -37,6 +40,10 @@ pub(super) struct State {
     pub(super) netting: Netting,
     /// Room in which an offset at entry gathers what it would settle; empty between commands.
     pub(super) offset: Vec<Handle>,
+    /// Room in which payments that are to settle together are checked.
+    pub(super) together: Together,
+    /// Room for the legs of the group being checked.
+    pub(super) legs: Vec<Handle>,
     /// Puts accounts that have more to spend on the worklist of release.
     pub(super) risen: Risen,
 }
@@ -54,12 +61,15 @@ impl State {
             refund_days: limits.refund_days,
             deadlines: Deadlines::new(limits.deadlines()),
             payments: Payments::new(limits.payments, limits.accounts, limits.window_days),
+            groups: Groups::new(limits.payments),
             instruments: Registry::new(limits.instruments),
             matching: Matching::new(limits),
             day: BusinessDay::new(),
             saving: LiquiditySaving::new(),
             netting: Netting::default(),
             offset: Vec::with_capacity(1_024),
+            together: Together::default(),
+            legs: Vec::new(),
             risen: Risen { sequence: 0 },
         }
     }

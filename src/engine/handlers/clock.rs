@@ -1,6 +1,6 @@
 //! The business day and the clock: what time and phases bring with them.
 
-use super::{authorisations, ok, orders, payments, rejected, saving, transfers};
+use super::{authorisations, groups, ok, orders, payments, rejected, saving, transfers};
 use crate::engine::deadlines::Due;
 use crate::engine::outbox::Outbox;
 use crate::engine::state::State;
@@ -50,7 +50,7 @@ pub(in crate::engine) fn let_lapse(state: &mut State, out: &mut Outbox) {
                 orders::expire_order(state, slot, out);
             }
             Some(Due::Payment(handle)) => payments::come_due(state, handle, out),
-            Some(Due::Group(_)) => {}
+            Some(Due::Group(handle)) => groups::come_due(state, handle, out),
             Some(Due::Saving) => saving::run_by_clock(state, out),
             None => break,
         }

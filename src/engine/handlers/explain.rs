@@ -36,6 +36,10 @@ pub(super) fn explain(state: &State, payment: Handle) -> Explanation {
             ..simply(Reason::BehindHigherPriority)
         };
     }
+    if let Some(group) = row.group() {
+        // What the group as a whole waits for.
+        return simply(state.groups.row(group).reason());
+    }
     let sides = (row.debtor, row.creditor);
     let reason = match release::check(state, sides, row.amount(), row.class()) {
         // It may go, and will when release gets to it.

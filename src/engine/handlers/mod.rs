@@ -2,9 +2,11 @@
 //! return a reason and touch nothing; once it says "From here it succeeds." there is only mutation.
 
 pub(super) mod authorisations;
+pub(super) mod batches;
 pub(super) mod clock;
 mod explain;
 pub(super) mod fills;
+pub(super) mod groups;
 pub(super) mod hints;
 pub(super) mod liquidity;
 mod offsetting;

@@ -6,7 +6,7 @@
 //! class gate, cover, offset against what the creditor owes, queue.
 
 use super::release::{self, Standing};
-use super::{check_account_ids, check_id, find_sides, offsetting, rejected};
+use super::{check_account_ids, check_id, find_sides, groups, offsetting, rejected};
 use crate::engine::deadlines::{Due, NO_DEADLINE};
 use crate::engine::index::Handle;
 use crate::engine::ledger::NOTIONAL_MAX;
@@ -106,9 +106,7 @@ fn check(state: &State, asked: &SubmitPayment) -> Result<NewPayment, Reason> {
         // What may wait must be payable whenever its debtor has the money.
         return Err(Reason::ExceedsDebits);
     }
-    if !state.may_pay(debtor) || !state.may_receive(creditor) {
-        return Err(Reason::ParticipantBlocked);
-    }
+    release::check_participants(state, debtor, creditor)?;
     check_times(state, asked.earliest_at, asked.latest_at)?;
     let admitted = if asked.earliest_at > state.now {
         state.day.admits_warehousing()
@@ -240,6 +238,14 @@ fn decide(state: &mut State, payment: &NewPayment) -> Result<Disposition, Reason
 
 /// Takes a payment back.
 pub(in crate::engine) fn cancel_payment(state: &mut State, asked: &PaymentRef, out: &mut Outbox) {
+    if let Some(group) = state.groups.find(asked.id)
+        && state.payments.find(asked.id).is_none()
+        && state.groups.row(group).state() == PaymentState::Queued
+    {
+        // From here it succeeds.
+        groups::expire(state, group, Reason::Requested, out);
+        return;
+    }
     let Some(payment) = find_waiting(state, CommandKind::CancelPayment, asked.id, out) else {
         return;
     };
@@ -360,7 +366,11 @@ fn dispose_again(state: &mut State, payment: Handle, out: &mut Outbox) {
 pub(in crate::engine) fn reject_queued(state: &mut State, out: &mut Outbox) {
     for payment in state.payments.queue_order() {
         let row = state.payments.row(payment);
-        if row.state() == PaymentState::Queued && row.group().is_none() {
+        if let Some(group) = row.group() {
+            if row.is_waiting() {
+                groups::expire(state, group, Reason::EndOfDay, out);
+            }
+        } else if row.state() == PaymentState::Queued {
             finish(
                 state,
                 payment,
@@ -378,7 +388,14 @@ pub(in crate::engine) fn start_day(state: &mut State) {
     if state.day.is_first() {
         return;
     }
-    state.payments.roll();
+    let moved = state.payments.roll();
+    let moved = state.groups.roll(&moved);
+    state.payments.regroup(&moved);
+    for group in 0..state.groups.next() {
+        if let Some(slot) = state.groups.row(group).deadline() {
+            state.deadlines.set_owner(slot, group);
+        }
+    }
     for payment in state.payments.queue_order() {
         if let Some(slot) = state.payments.deadline(payment) {
             state.deadlines.set_owner(slot, payment);

@@ -2,7 +2,7 @@
 
 use super::explain::explain;
 use super::fills::held_for;
-use super::{authorisations, rejected};
+use super::{authorisations, groups, rejected};
 use crate::engine::index::Handle;
 use crate::engine::matching::{Lookup, OrderView, Place};
 use crate::engine::outbox::Outbox;
@@ -102,12 +102,13 @@ pub(in crate::engine) fn query_authorisation(state: &State, asked: &TransferRef,
 pub(in crate::engine) fn query_payment(state: &State, asked: &PaymentRef, out: &mut Outbox) {
     match state.payments.find(asked.id) {
         Some(payment) => out.push(EventKind::Payment, &describe(state, payment)),
-        None => rejected(
-            CommandKind::QueryPayment,
-            asked.id.0,
-            Reason::PaymentNotFound,
-            out,
-        ),
+        None => match state.groups.find(asked.id) {
+            Some(group) => out.push(groups::kind_of(state, group), &groups::moved(state, group)),
+            None => {
+                let (kind, reason) = (CommandKind::QueryPayment, Reason::PaymentNotFound);
+                rejected(kind, asked.id.0, reason, out);
+            }
+        },
     }
 }
 

@@ -6,6 +6,7 @@
 //! does not get to stays on the worklist for the next command; while anything is there the engine
 //! asks for ticks, which are journaled like any other command.
 
+use super::groups;
 use super::payments::{moved, unplan};
 use crate::engine::index::Handle;
 use crate::engine::outbox::Outbox;
@@ -111,8 +112,16 @@ fn visit_strictly(
         }
         *looks -= 1;
         at = state.payments.next(payment);
-        if state.payments.row(payment).is_eligible() && !try_settle(state, payment, out) {
+        let row = state.payments.row(payment);
+        let is_leg = row.group().is_some();
+        if !row.is_eligible() {
+            continue;
+        }
+        if !try_settle(state, payment, out) {
             return End::Stuck;
+        }
+        if is_leg {
+            return come_again(state, payment);
         }
     }
     End::Through
@@ -139,15 +148,25 @@ fn visit_all(
         *looks -= 1;
         at = state.payments.next_ahead(payment);
         let row = state.payments.row(payment);
-        let amount = row.amount_alone();
+        let (amount, is_leg) = (row.amount_alone(), row.group().is_some());
         if !row.is_eligible() || !try_settle(state, payment, out) {
             smallest = smallest.min(amount);
+        } else if is_leg {
+            return come_again(state, payment);
         }
     }
     if is_whole {
         state.payments.set_smallest(account, smallest);
     }
     End::Through
+}
+
+/// A group has left with all its legs, of which some may have stood further along the walk: the
+/// account is visited anew.
+fn come_again(state: &mut State, leg: Handle) -> End {
+    let debtor = state.payments.row(leg).debtor;
+    state.liquidity_rose(debtor);
+    End::Stuck
 }
 
 /// Whether the account has what its smallest normal payment takes.
@@ -172,6 +191,9 @@ pub(super) fn spendable(state: &State, account: Handle, class: Priority) -> Opti
 /// queue.
 fn try_settle(state: &mut State, payment: Handle, out: &mut Outbox) -> bool {
     let row = state.payments.row(payment);
+    if let Some(group) = row.group() {
+        return groups::try_settle(state, group, out);
+    }
     if row.is_late(state.now) {
         let to = PaymentState::Rejected;
         super::payments::finish(state, payment, to, Reason::Expired, out);
@@ -261,6 +283,15 @@ pub(super) fn pay(state: &mut State, payment: &NewPayment) {
 /// Settles a waiting payment whose cover is certain.
 pub(super) fn settle_waiting(state: &mut State, payment: Handle, by: SettledBy, out: &mut Outbox) {
     unplan(state, payment);
+    settle_row(state, payment, by);
+    let row = state.payments.row(payment);
+    let body = moved(state, row, Reason::Created, by);
+    out.push(EventKind::PaymentSettled, &body);
+}
+
+/// Pays a waiting payment or leg and takes it out of its queue.
+#[inline]
+pub(super) fn settle_row(state: &mut State, payment: Handle, by: SettledBy) {
     let row = *state.payments.row(payment);
     state.ledger.post(row.debtor, row.creditor, row.amount());
     let (to, reason) = (PaymentState::Settled, Reason::Created);
@@ -268,6 +299,19 @@ pub(super) fn settle_waiting(state: &mut State, payment: Handle, by: SettledBy, 
     state
         .payments
         .note_paid(row.debtor, row.creditor, row.amount, row.class());
-    out.push(EventKind::PaymentSettled, &moved(state, &row, reason, by));
     state.liquidity_rose(row.creditor);
+}
+
+/// Whether both participants may take part in a payment.
+#[inline]
+pub(super) fn check_participants(
+    state: &State,
+    debtor: Handle,
+    creditor: Handle,
+) -> Result<(), Reason> {
+    if state.may_pay(debtor) && state.may_receive(creditor) {
+        Ok(())
+    } else {
+        Err(Reason::ParticipantBlocked)
+    }
 }

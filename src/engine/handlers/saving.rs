@@ -2,11 +2,12 @@
 
 use super::payments::may_settle;
 use super::release::{release, settle_waiting};
-use super::{ok, rejected};
+use super::{groups, ok, rejected};
 use crate::engine::deadlines::{Due, NO_DEADLINE};
 use crate::engine::index::Handle;
 use crate::engine::ledger::Ledger;
 use crate::engine::outbox::Outbox;
+use crate::engine::settlement::groups::Groups;
 use crate::engine::settlement::netting::Means;
 use crate::engine::settlement::payment::PaymentRow;
 use crate::engine::state::State;
@@ -52,12 +53,12 @@ pub(in crate::engine) fn run_liquidity_saving(
 
 /// What one run settled.
 #[derive(Clone, Copy, Default)]
-struct Tally {
+pub(super) struct Tally {
     settled: u64,
     value: u128,
 }
 
-fn done(algorithm: Algorithm, tally: Tally, out: &mut Outbox) {
+pub(super) fn done(algorithm: Algorithm, tally: Tally, out: &mut Outbox) {
     let body = LiquiditySavingDone {
         algorithm,
         _reserved: [Zero::Zero; 7],
@@ -155,6 +156,7 @@ fn step(state: &mut State, by: SettledBy, tally: &mut Tally, out: &mut Outbox) {
     let mut netting = std::mem::take(&mut state.netting);
     let facts = Facts {
         ledger: &state.ledger,
+        groups: &state.groups,
     };
     match by {
         SettledBy::Multiple => netting.all_or_nothing(&state.payments, &facts),
@@ -167,18 +169,35 @@ fn step(state: &mut State, by: SettledBy, tally: &mut Tally, out: &mut Outbox) {
         | SettledBy::Release
         | SettledBy::Batch => unreachable!("no algorithm of that name"),
     }
-    let chosen = netting.settled();
+    settle_all(state, netting.settled(), by, tally, out);
+    state.netting = netting;
+}
+
+/// Settles payments together, in order of entry; legs bring their groups.
+pub(super) fn settle_all(
+    state: &mut State,
+    chosen: &[Handle],
+    by: SettledBy,
+    tally: &mut Tally,
+    out: &mut Outbox,
+) {
     for payment in chosen {
-        tally.value += state.payments.row(*payment).amount;
-        settle_waiting(state, *payment, by, out);
+        let row = state.payments.row(*payment);
+        tally.value += row.amount;
+        match row.group() {
+            None => settle_waiting(state, *payment, by, out),
+            Some(group) if row.is_waiting() => groups::settle(state, group, by, out),
+            // Settled with an earlier leg.
+            Some(_) => {}
+        }
     }
     tally.settled += chosen.len() as u64;
-    state.netting = netting;
 }
 
 /// What netting asks of the other rooms.
 struct Facts<'a> {
     ledger: &'a Ledger,
+    groups: &'a Groups,
 }
 
 impl Means for Facts<'_> {
@@ -190,7 +209,7 @@ impl Means for Facts<'_> {
         self.ledger.row(payment.creditor).takes_any_credit()
     }
 
-    fn legs(&self, _group: Handle) -> u32 {
-        0
+    fn legs(&self, group: Handle) -> u32 {
+        self.groups.row(group).legs()
     }
 }

@@ -295,13 +295,12 @@ impl Payments {
         payment: &NewPayment,
         group: Handle,
         next_leg: u32,
-        flags: u8,
     ) -> Handle {
         let handle = self.record(payment, PaymentState::Queued, Reason::Created);
         let row = &mut self.rows[handle as usize];
         row.group = group;
         row.next_leg = next_leg;
-        self.begin_waiting(handle, flags);
+        self.begin_waiting(handle, 0);
         handle
     }
 

@@ -11,6 +11,10 @@ use crate::engine::index::{Handle, hash_128};
 pub(in crate::engine) struct Moved(Vec<u32>);
 
 impl Moved {
+    pub(super) fn new(places: Vec<u32>) -> Moved {
+        Moved(places)
+    }
+
     /// The handle of a row now; [`NONE`] where it was forgotten.
     pub(in crate::engine) fn to(&self, old: Handle) -> u32 {
         match old {
@@ -21,6 +25,13 @@ impl Moved {
 }
 
 impl Payments {
+    /// Groups have moved: legs follow.
+    pub(in crate::engine) fn regroup(&mut self, moved: &Moved) {
+        for row in &mut self.rows {
+            row.group = moved.to(row.group);
+        }
+    }
+
     /// Starts a day: forgets rows older than the window, but for those that wait and the originals
     /// of returns that are kept.
     pub(in crate::engine) fn roll(&mut self) -> Moved {

@@ -1,0 +1,258 @@
+//! Groups: delivery versus payment, payment versus payment, batches of an ancillary system. All
+//! legs settle at once, or the group waits with a place in the queue of every debtor and is
+//! released like a payment, or it ends at its latest time or with the day.
+
+use super::payments::check_times;
+use super::release::check_participants;
+use super::{check_account_ids, check_id, find_sides, rejected};
+use crate::engine::deadlines::{Due, NO_DEADLINE};
+use crate::engine::index::Handle;
+use crate::engine::ledger::NOTIONAL_MAX;
+use crate::engine::outbox::Outbox;
+use crate::engine::settlement::payment::NONE;
+use crate::engine::settlement::queue::NewPayment;
+use crate::engine::settlement::together::Obstacle;
+use crate::engine::state::State;
+use crate::protocol::command::{CommandKind, Leg, SubmitGroup};
+use crate::protocol::event::{EventKind, GroupMoved, PaymentState, SettledBy};
+use crate::protocol::reason::Reason;
+use crate::protocol::units::{AccountId, Amount, Timestamp};
+use crate::protocol::wire::Zero;
+
+/// Legs of one group at most: what release looks at in one go.
+const LEGS_MAX: usize = 1_024;
+
+/// Settles all legs at once, or has the group wait.
+pub(in crate::engine) fn submit_group(
+    state: &mut State,
+    asked: &SubmitGroup,
+    legs: &[Leg],
+    out: &mut Outbox,
+) {
+    if let Err(reason) = check(state, asked, legs) {
+        rejected(CommandKind::SubmitGroup, asked.id.0, reason, out);
+        return;
+    }
+    // From here it succeeds.
+    let group = record(state, asked, legs);
+    match obstacle(state, group) {
+        None => settle(state, group, SettledBy::Entry, out),
+        Some(obstacle) => {
+            note_obstacle(state, group, obstacle);
+            state.saving.note_queued();
+            out.push(EventKind::GroupPending, &moved(state, group));
+        }
+    }
+}
+
+fn check(state: &State, asked: &SubmitGroup, legs: &[Leg]) -> Result<(), Reason> {
+    check_id(asked.id.0)?;
+    if let Some(old) = state.groups.find(asked.id) {
+        return Err(compare(state, old, asked, legs));
+    }
+    if legs.is_empty() || legs.len() > LEGS_MAX {
+        return Err(Reason::OutOfRange);
+    }
+    for leg in legs {
+        check_leg(state, leg)?;
+    }
+    check_times(state, Timestamp(0), asked.latest_at)?;
+    if !state.day.admits_payment(asked.priority) {
+        return Err(Reason::PhaseForbids);
+    }
+    if !state.payments.has_room(legs.len()) || !state.groups.has_room() {
+        return Err(Reason::CapacityExhausted);
+    }
+    Ok(())
+}
+
+fn check_leg(state: &State, leg: &Leg) -> Result<(), Reason> {
+    check_account_ids(leg.debit_account, leg.credit_account)?;
+    if leg.amount == Amount::ZERO {
+        return Err(Reason::AmountMustNotBeZero);
+    }
+    if leg.amount.0 > NOTIONAL_MAX {
+        return Err(Reason::AmountOutOfRange);
+    }
+    let (debtor, creditor) = find_sides(state, leg.debit_account, leg.credit_account)?;
+    if state.ledger.is_credit_bounded(creditor) {
+        return Err(Reason::ExceedsDebits);
+    }
+    if !state.ledger.row(creditor).takes_any_credit() {
+        return Err(Reason::OverflowsCredits);
+    }
+    check_participants(state, debtor, creditor)?;
+    match state.ledger.check_post(debtor, creditor, leg.amount) {
+        Ok(()) | Err(Reason::ExceedsCredits) => Ok(()),
+        Err(other) => Err(other),
+    }
+}
+
+fn compare(state: &State, old: Handle, asked: &SubmitGroup, legs: &[Leg]) -> Reason {
+    let row = state.groups.row(old);
+    let mut at = Some(row.first_leg());
+    let is_same_leg = |leg: &Leg| {
+        let Some(payment) = at else { return false };
+        let row = state.payments.row(payment);
+        at = state.payments.next_leg(payment);
+        state.ledger.row(row.debtor).id == leg.debit_account.0
+            && state.ledger.row(row.creditor).id == leg.credit_account.0
+            && row.amount() == leg.amount
+    };
+    let is_same = row.legs() as usize == legs.len()
+        && row.class() == asked.priority
+        && row.latest_at() == asked.latest_at
+        && legs.iter().all(is_same_leg);
+    if is_same {
+        Reason::Exists
+    } else {
+        Reason::ExistsWithDifferentContent
+    }
+}
+
+/// Puts every leg into the queue of its debtor.
+fn record(state: &mut State, asked: &SubmitGroup, legs: &[Leg]) -> Handle {
+    let group = state.groups.next();
+    let first = state.payments.rows().len() as u32;
+    for (at, leg) in legs.iter().enumerate() {
+        let sides = find_sides(state, leg.debit_account, leg.credit_account);
+        let (debtor, creditor) = sides.expect("checked before commit");
+        let payment = NewPayment {
+            id: asked.id,
+            debtor,
+            creditor,
+            amount: leg.amount,
+            class: asked.priority,
+            earliest_at: Timestamp(0),
+            latest_at: asked.latest_at,
+            return_of: None,
+        };
+        let is_last = at + 1 == legs.len();
+        let next_leg = if is_last { NONE } else { first + at as u32 + 1 };
+        state.payments.record_leg(&payment, group, next_leg);
+    }
+    let legs = (first, legs.len() as u32);
+    state
+        .groups
+        .add(asked.id, asked.priority, asked.latest_at, legs);
+    if asked.latest_at.0 != 0 {
+        let slot = state.deadlines.insert(asked.latest_at, Due::Group(group));
+        state.groups.set_deadline(group, slot);
+    }
+    group
+}
+
+/// What keeps a waiting group from settling now.
+pub(super) fn obstacle(state: &mut State, group: Handle) -> Option<Obstacle> {
+    if !super::payments::may_settle(state) {
+        let account = state
+            .payments
+            .row(state.groups.row(group).first_leg())
+            .debtor;
+        let reason = Reason::PhaseForbids;
+        return Some(Obstacle { account, reason });
+    }
+    let mut together = std::mem::take(&mut state.together);
+    let mut legs = std::mem::take(&mut state.legs);
+    legs.clear();
+    legs.extend(legs_of(state, group));
+    let bypass = state.saving.bypass();
+    let fits = together.check(&state.payments, &legs, bypass, |account| {
+        state.ledger.row(account).liquidity()
+    });
+    state.together = together;
+    state.legs = legs;
+    fits.err()
+}
+
+/// The legs of a group, in order of entry.
+fn legs_of(state: &State, group: Handle) -> impl Iterator<Item = Handle> + '_ {
+    let first = state.groups.row(group).first_leg();
+    std::iter::successors(Some(first), |leg| state.payments.next_leg(*leg))
+}
+
+/// Says what a waiting group waits for, in the group and in its legs.
+fn note_obstacle(state: &mut State, group: Handle, obstacle: Obstacle) {
+    let (reason, account) = (obstacle.reason, obstacle.account);
+    state.groups.set_obstacle(group, reason, Some(account));
+}
+
+/// Settles a waiting group if nothing keeps it; returns whether it left the queues.
+pub(super) fn try_settle(state: &mut State, group: Handle, out: &mut Outbox) -> bool {
+    if state.groups.row(group).is_late(state.now) {
+        expire(state, group, Reason::Expired, out);
+        return true;
+    }
+    match obstacle(state, group) {
+        None => {
+            settle(state, group, SettledBy::Release, out);
+            true
+        }
+        Some(obstacle) => {
+            note_obstacle(state, group, obstacle);
+            false
+        }
+    }
+}
+
+/// Settles a waiting group whose cover is certain.
+pub(super) fn settle(state: &mut State, group: Handle, by: SettledBy, out: &mut Outbox) {
+    let mut at = Some(state.groups.row(group).first_leg());
+    while let Some(leg) = at {
+        at = state.payments.next_leg(leg);
+        super::release::settle_row(state, leg, by);
+    }
+    finish(state, group, PaymentState::Settled, by, Reason::Created);
+    out.push(EventKind::GroupSettled, &moved(state, group));
+}
+
+/// Ends a waiting group without settling it: its time or the day is over, or its sender asked.
+pub(super) fn expire(state: &mut State, group: Handle, reason: Reason, out: &mut Outbox) {
+    let to = match reason {
+        Reason::Requested => PaymentState::Cancelled,
+        _ => PaymentState::Rejected,
+    };
+    let mut at = Some(state.groups.row(group).first_leg());
+    while let Some(leg) = at {
+        at = state.payments.next_leg(leg);
+        state.payments.finish(leg, to, SettledBy::None, reason);
+        let debtor = state.payments.row(leg).debtor;
+        state.liquidity_rose(debtor);
+    }
+    finish(state, group, to, SettledBy::None, reason);
+    out.push(EventKind::GroupExpired, &moved(state, group));
+}
+
+/// A group's latest time has come.
+pub(super) fn come_due(state: &mut State, group: Handle, out: &mut Outbox) {
+    state.groups.set_deadline(group, NO_DEADLINE);
+    expire(state, group, Reason::Expired, out);
+}
+
+fn finish(state: &mut State, group: Handle, to: PaymentState, by: SettledBy, reason: Reason) {
+    if let Some(slot) = state.groups.row(group).deadline() {
+        state.deadlines.remove(slot);
+    }
+    state.groups.finish(group, to, by, reason);
+}
+
+/// The event that says where a group is now.
+pub(super) fn moved(state: &State, group: Handle) -> GroupMoved {
+    let row = state.groups.row(group);
+    let account = row.waiting_for();
+    GroupMoved {
+        id: row.id(),
+        waiting_for: AccountId(account.map_or(0, |account| state.ledger.row(account).id)),
+        reason: row.reason(),
+        _reserved: [Zero::Zero; 6],
+    }
+}
+
+/// The event that answers a query for a group.
+pub(super) fn kind_of(state: &State, group: Handle) -> EventKind {
+    match state.groups.row(group).state() {
+        PaymentState::Settled => EventKind::GroupSettled,
+        PaymentState::Queued | PaymentState::Warehoused => EventKind::GroupPending,
+        PaymentState::Cancelled | PaymentState::Rejected => EventKind::GroupExpired,
+    }
+}
