@@ -14,8 +14,9 @@ use super::settlement::netting::Netting;
 use super::settlement::queue::Payments;
 use super::settlement::switches::LiquiditySaving;
 use super::settlement::together::Together;
-use super::transfers::TransferRow;
+use super::transfers::{Executed, TransferRow};
 use super::window::Window;
+use crate::protocol::command::ITEMS_MAX;
 use crate::protocol::units::Timestamp;
 
 /// Everything the engine knows.
@@ -38,6 +39,8 @@ pub(super) struct State {
     pub(super) day: BusinessDay,
     pub(super) saving: LiquiditySaving,
     pub(super) netting: Netting,
+    /// Scratch: what the chain at hand has executed; empty between commands.
+    pub(super) chain: Vec<Executed>,
     /// Room in which an offset at entry gathers what it would settle; empty between commands.
     pub(super) offset: Vec<Handle>,
     /// Room in which payments that are to settle together are checked.
@@ -67,6 +70,7 @@ impl State {
             day: BusinessDay::new(),
             saving: LiquiditySaving::new(),
             netting: Netting::default(),
+            chain: Vec::with_capacity(ITEMS_MAX),
             offset: Vec::with_capacity(1_024),
             together: Together::default(),
             legs: Vec::new(),

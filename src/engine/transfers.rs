@@ -15,6 +15,13 @@ use bytemuck::{Pod, Zeroable};
 const STATUS_SHIFT: u32 = 13;
 /// Set on a row that was kept beyond its window.
 const CARRIED: u16 = 1 << 12;
+/// Set on a row that posts or voids all that was pending.
+const WHOLE: u16 = 1 << 8;
+/// Set on a row that posts or voids where its user data are those of the pending transfer, which may
+/// be forgotten before it is.
+const SAME_USER_DATA_128: u16 = 1 << 9;
+const SAME_USER_DATA_64: u16 = 1 << 10;
+const SAME_USER_DATA_32: u16 = 1 << 11;
 
 /// One transfer.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -37,7 +44,17 @@ pub(super) struct TransferRow {
 }
 
 const _: () = assert!(size_of::<TransferRow>() == 96);
-const _: () = assert!(TransferFlags::BITS < CARRIED);
+const _: () = assert!(TransferFlags::BITS < WHOLE);
+
+/// What executing one transfer did.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Executed {
+    /// The new row.
+    pub(super) row: Handle,
+    /// The row it posted or voided. Of a pending transfer older than the window nothing else leads
+    /// there: once it is resolved its id is free.
+    pub(super) pending: Option<Handle>,
+}
 
 impl WindowRow for TransferRow {
     fn id(&self) -> u128 {
@@ -106,6 +123,20 @@ impl TransferRow {
             row.user_data_32 = pending.user_data_32;
         }
         row.code = pending.code;
+        let bits = [
+            (amount.0 == pending.amount, WHOLE),
+            (
+                row.user_data_128 == pending.user_data_128,
+                SAME_USER_DATA_128,
+            ),
+            (row.user_data_64 == pending.user_data_64, SAME_USER_DATA_64),
+            (row.user_data_32 == pending.user_data_32, SAME_USER_DATA_32),
+        ];
+        for (is_set, bit) in bits {
+            if is_set {
+                row.flags |= bit;
+            }
+        }
         row
     }
 
@@ -158,28 +189,17 @@ impl TransferRow {
     }
 
     pub(super) fn set_status(&mut self, status: TransferState) {
-        self.flags = self.flags & (TransferFlags::BITS | CARRIED) | (status as u16) << STATUS_SHIFT;
+        self.flags = self.flags & ((1 << STATUS_SHIFT) - 1) | (status as u16) << STATUS_SHIFT;
     }
 
     /// `exists`, or the first field in which a repeated id differs, in TigerBeetle's order. `sides`
-    /// are the ids of the two accounts, `ledger` that of their asset, `pending` the transfer that
-    /// this one posted or voided, where it still is in the window.
-    pub(super) fn compare(
-        &self,
-        asked: &Transfer,
-        sides: (u64, u64),
-        ledger: u32,
-        pending: Option<&TransferRow>,
-    ) -> Reason {
+    /// are the ids of the two accounts, `ledger` that of their asset.
+    pub(super) fn compare(&self, asked: &Transfer, sides: (u64, u64), ledger: u32) -> Reason {
         let resolves = asked.flags.resolves();
         // Who posts or voids may leave out what the pending transfer says.
         let differs_u64 = |asked: u64, is: u64| asked != is && !(resolves && asked == 0);
-        let user_data = |asked: u128, is: u128, pending: Option<u128>| {
-            if resolves && asked == 0 {
-                pending.is_some_and(|pending| pending != is)
-            } else {
-                asked != is
-            }
+        let user_data = |asked: u128, is: u128, same: u16| {
+            asked != is && !(resolves && asked == 0 && self.flags & same != 0)
         };
         let differences = [
             (
@@ -203,22 +223,18 @@ impl TransferRow {
                 Reason::ExistsWithDifferentCreditAccountId,
             ),
             (
-                self.amount_differs(asked, pending),
+                self.amount_differs(asked),
                 Reason::ExistsWithDifferentAmount,
             ),
             (
-                user_data(
-                    asked.user_data_128,
-                    self.user_data_128,
-                    pending.map(|row| row.user_data_128),
-                ),
+                user_data(asked.user_data_128, self.user_data_128, SAME_USER_DATA_128),
                 Reason::ExistsWithDifferentUserData128,
             ),
             (
                 user_data(
                     asked.user_data_64.into(),
                     self.user_data_64.into(),
-                    pending.map(|row| row.user_data_64.into()),
+                    SAME_USER_DATA_64,
                 ),
                 Reason::ExistsWithDifferentUserData64,
             ),
@@ -226,7 +242,7 @@ impl TransferRow {
                 user_data(
                     asked.user_data_32.into(),
                     self.user_data_32.into(),
-                    pending.map(|row| row.user_data_32.into()),
+                    SAME_USER_DATA_32,
                 ),
                 Reason::ExistsWithDifferentUserData32,
             ),
@@ -246,12 +262,15 @@ impl TransferRow {
             .map_or(Reason::Exists, |(_, reason)| *reason)
     }
 
-    fn amount_differs(&self, asked: &Transfer, pending: Option<&TransferRow>) -> bool {
-        let whole = pending.map_or(self.amount, |pending| pending.amount);
+    fn amount_differs(&self, asked: &Transfer) -> bool {
+        let differs = |wanted: Option<Amount>| match wanted {
+            Some(amount) => amount.0 != self.amount,
+            None => self.flags & WHOLE == 0,
+        };
         if asked.flags.has(TransferFlags::VOID_PENDING) {
-            asked.amount_to_void().map_or(whole, |amount| amount.0) != self.amount
+            differs(asked.amount_to_void())
         } else if asked.flags.has(TransferFlags::POST_PENDING) {
-            asked.amount_to_post().map_or(whole, |amount| amount.0) != self.amount
+            differs(asked.amount_to_post())
         } else if asked.flags.is_balancing() {
             // The amount asked for is the most it may move; what it moved depended on the moment.
             asked.amount.0 < self.amount

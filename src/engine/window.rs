@@ -216,6 +216,23 @@ impl<R: WindowRow> Window<R> {
         }
     }
 
+    /// Forgets as many of those that left the window as `rows` new ones need, if there are so
+    /// many. A window that filled up before its day ended would else never have room again.
+    #[inline]
+    pub(super) fn make_room(&mut self, rows: u32, moved: impl FnMut(&R, Handle)) {
+        if self.capacity - self.len() < rows {
+            self.forget_for(rows, moved);
+        }
+    }
+
+    #[cold]
+    fn forget_for(&mut self, rows: u32, mut moved: impl FnMut(&R, Handle)) {
+        // What is carried on lies behind `expired_to`: each row is looked at once.
+        while self.capacity - self.len() < rows && self.first < self.expired_to {
+            self.sweep_some(1, &mut moved);
+        }
+    }
+
     /// All rows kept, oldest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Handle, &R)> {
         (self.first..self.next).map(|count| {

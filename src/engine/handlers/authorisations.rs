@@ -6,7 +6,7 @@
 
 use super::{check_account_ids, check_id, find_sides, rejected};
 use crate::engine::authorisations::{AuthorisationRow, StepRow};
-use crate::engine::deadlines::{Due, NO_DEADLINE};
+use crate::engine::deadlines::{Deadlines, Due, NO_DEADLINE};
 use crate::engine::index::Handle;
 use crate::engine::outbox::Outbox;
 use crate::engine::state::State;
@@ -21,6 +21,7 @@ const SWEPT_PER_ROW: u32 = 2;
 
 /// Holds money for captures.
 pub(in crate::engine) fn authorise(state: &mut State, asked: &Authorise, out: &mut Outbox) {
+    make_room(state);
     let (debit, credit) = match check_authorise(state, asked) {
         Ok(sides) => sides,
         Err(reason) => return rejected(CommandKind::Authorise, asked.id.0, reason, out),
@@ -174,6 +175,9 @@ fn step(
     out: &mut Outbox,
     take: impl FnOnce(&mut State, Handle) -> Result<(), Reason>,
 ) {
+    if asked.authorisation.0 != 0 {
+        state.authorisation_steps.make_room(1, |_, _| {});
+    }
     let taken = check_step(state, kind, asked).and_then(|handle| {
         take(state, handle)?;
         Ok(handle)
@@ -280,20 +284,26 @@ fn check_phase(state: &State) -> Result<(), Reason> {
     }
 }
 
+/// Lets old authorisations go where there is no room for a new one.
+fn make_room(state: &mut State) {
+    let (authorisations, deadlines) = (&mut state.authorisations, &mut state.deadlines);
+    authorisations.make_room(1, |row, moved_to| carry_on(deadlines, row, moved_to));
+}
+
 /// Lets old rows of both windows go, for one that came.
 fn sweep(state: &mut State) {
-    let State {
-        authorisations,
-        authorisation_steps,
-        deadlines,
-        ..
-    } = state;
+    let (authorisations, deadlines) = (&mut state.authorisations, &mut state.deadlines);
     authorisations.sweep(SWEPT_PER_ROW, |row, moved_to| {
-        if row.deadline != NO_DEADLINE {
-            deadlines.set_owner(row.deadline, moved_to);
-        }
+        carry_on(deadlines, row, moved_to);
     });
-    authorisation_steps.sweep(SWEPT_PER_ROW, |_, _| {});
+    state.authorisation_steps.sweep(SWEPT_PER_ROW, |_, _| {});
+}
+
+/// A row that is kept beyond its window has a new handle.
+fn carry_on(deadlines: &mut Deadlines, row: &AuthorisationRow, moved_to: Handle) {
+    if row.deadline != NO_DEADLINE {
+        deadlines.set_owner(row.deadline, moved_to);
+    }
 }
 
 fn answer(state: &State, handle: Handle, out: &mut Outbox) {

@@ -5,11 +5,11 @@
 //! the accounts say, `capacity_exhausted` last.
 
 use super::{check_account_ids, check_id, find_sides};
-use crate::engine::deadlines::{Due, NO_DEADLINE};
+use crate::engine::deadlines::{Deadlines, Due, NO_DEADLINE};
 use crate::engine::index::{Handle, hash_128};
 use crate::engine::outbox::Outbox;
 use crate::engine::state::State;
-use crate::engine::transfers::TransferRow;
+use crate::engine::transfers::{Executed, TransferRow};
 use crate::protocol::command::{Transfer, TransferFlags};
 use crate::protocol::event::{EventKind, TransferDone, TransferState};
 use crate::protocol::reason::Reason;
@@ -22,6 +22,12 @@ const SWEPT_PER_ROW: u32 = 2;
 /// Moves money once.
 #[inline]
 pub(in crate::engine) fn transfer(state: &mut State, asked: &Transfer, out: &mut Outbox) {
+    make_room(state, 1);
+    single(state, asked, out);
+}
+
+#[inline]
+fn single(state: &mut State, asked: &Transfer, out: &mut Outbox) {
     let (status, amount) = if asked.flags.has(TransferFlags::LINKED) {
         (Reason::LinkedEventChainOpen, Amount::ZERO)
     } else {
@@ -33,11 +39,12 @@ pub(in crate::engine) fn transfer(state: &mut State, asked: &Transfer, out: &mut
 /// Moves money many times, in order. Linked transfers stand and fall together; each other one
 /// stands for itself.
 pub(in crate::engine) fn transfers(state: &mut State, asked: &[Transfer], out: &mut Outbox) {
+    make_room(state, asked.len() as u32);
     let mut at = 0;
     while let Some(one) = asked.get(at) {
         super::hints::touch_batch(state, &asked[at..]);
         if !one.flags.has(TransferFlags::LINKED) {
-            transfer(state, one, out);
+            single(state, one, out);
             at += 1;
             continue;
         }
@@ -86,9 +93,9 @@ fn plain(state: &mut State, asked: &Transfer) -> Result<Amount, Reason> {
 
 #[inline(never)]
 fn flagged(state: &mut State, asked: &Transfer) -> Result<Amount, Reason> {
-    let handle = execute(state, asked)?;
-    settle(state, handle);
-    Ok(state.transfers.row(handle).amount())
+    let executed = execute(state, asked)?;
+    settle(state, executed);
+    Ok(state.transfers.row(executed.row).amount())
 }
 
 /// What a refusal answers; one that another moment might have turned keeps its id failed, so that a
@@ -116,11 +123,11 @@ fn chain(state: &mut State, asked: &[Transfer], out: &mut Outbox) {
     let last = asked.len() - 1;
     let is_open = asked[last].flags.has(TransferFlags::LINKED);
     let evaluated = if is_open { &asked[..last] } else { asked };
-    let mut created = 0;
+    let mut chain = std::mem::take(&mut state.chain);
     let mut failed = is_open.then_some((last, Reason::LinkedEventChainOpen));
     for (at, one) in evaluated.iter().enumerate() {
         match execute(state, one) {
-            Ok(_) => created += 1,
+            Ok(executed) => chain.push(executed),
             Err(reason) => {
                 failed = Some((at, reason));
                 break;
@@ -128,18 +135,19 @@ fn chain(state: &mut State, asked: &[Transfer], out: &mut Outbox) {
         }
     }
     let Some((culprit, reason)) = failed else {
-        for one in asked {
-            let handle = state.transfers.find(one.id.0).expect("just created");
-            settle(state, handle);
-            let amount = state.transfers.row(handle).amount();
+        for (one, executed) in asked.iter().zip(chain.drain(..)) {
+            settle(state, executed);
+            let amount = state.transfers.row(executed.row).amount();
             answer(one.id, Reason::Created, amount, out);
         }
+        state.chain = chain;
         sweep(state, asked.len() as u32);
         return;
     };
-    for _ in 0..created {
-        undo(state);
+    while let Some(executed) = chain.pop() {
+        undo(state, executed);
     }
+    state.chain = chain;
     let (reason, amount) = refuse(state, &asked[culprit], reason);
     for (at, one) in asked.iter().enumerate() {
         if at == culprit {
@@ -154,7 +162,7 @@ fn chain(state: &mut State, asked: &[Transfer], out: &mut Outbox) {
 
 /// Checks and commits one transfer, but for what only shows once its chain stands: deadlines, and
 /// the payments that wait for what it brings.
-fn execute(state: &mut State, asked: &Transfer) -> Result<Handle, Reason> {
+fn execute(state: &mut State, asked: &Transfer) -> Result<Executed, Reason> {
     check_new(state, asked, hash_128(asked.id.0))?;
     if asked.flags.resolves() {
         resolve(state, asked)
@@ -177,7 +185,7 @@ fn check_new(state: &State, asked: &Transfer, hash: u32) -> Result<(), Reason> {
 }
 
 /// A transfer that names both its accounts.
-fn reserve_or_move(state: &mut State, asked: &Transfer) -> Result<Handle, Reason> {
+fn reserve_or_move(state: &mut State, asked: &Transfer) -> Result<Executed, Reason> {
     let (debit, credit) = check_sides(state, asked)?;
     check_moment(state, debit, credit)?;
     let amount = balanced_amount(state, asked, debit, credit);
@@ -207,11 +215,13 @@ fn reserve_or_move(state: &mut State, asked: &Transfer) -> Result<Handle, Reason
     };
     let row = TransferRow::new(asked, debit, credit, amount, status);
     set_closed(state, &row, true);
-    Ok(state.transfers.push(row))
+    let row = state.transfers.push(row);
+    let pending = None;
+    Ok(Executed { row, pending })
 }
 
 /// A transfer that posts or voids a pending one.
-fn resolve(state: &mut State, asked: &Transfer) -> Result<Handle, Reason> {
+fn resolve(state: &mut State, asked: &Transfer) -> Result<Executed, Reason> {
     let pending = check_pending(state, asked)?;
     let old = *state.transfers.row(pending);
     let voids = asked.flags.has(TransferFlags::VOID_PENDING);
@@ -249,7 +259,9 @@ fn resolve(state: &mut State, asked: &Transfer) -> Result<Handle, Reason> {
     };
     state.transfers.row_mut(pending).set_status(status);
     let row = TransferRow::resolving(asked, &old, amount);
-    Ok(state.transfers.push(row))
+    let row = state.transfers.push(row);
+    let pending = Some(pending);
+    Ok(Executed { row, pending })
 }
 
 /// The pending transfer that `asked` names, which agrees with it.
@@ -389,22 +401,20 @@ fn set_closed(state: &mut State, row: &TransferRow, closed: bool) {
 
 /// What a transfer brings with it once it stands: its deadline begins or ends, and who waits for
 /// what it moved is looked at.
-fn settle(state: &mut State, handle: Handle) {
-    let row = *state.transfers.row(handle);
-    if row.flags().resolves() {
+fn settle(state: &mut State, executed: Executed) {
+    let row = *state.transfers.row(executed.row);
+    if let Some(pending) = executed.pending {
         // A partial post gives the debtor the rest back, a void all.
         state.liquidity_rose(row.debit);
         state.liquidity_rose(row.credit);
-        if let Some(pending) = state.transfers.find(row.pending_id().0) {
-            end_deadline(state, pending);
-        }
+        end_deadline(state, pending);
         return;
     }
     match row.status() {
         TransferState::Pending if row.timeout_s() != 0 => {
             let at = expiry(state.now, row.timeout_s()).expect("checked before commit");
-            let slot = state.deadlines.insert(at, Due::Transfer(handle));
-            state.transfers.row_mut(handle).deadline = slot;
+            let slot = state.deadlines.insert(at, Due::Transfer(executed.row));
+            state.transfers.row_mut(executed.row).deadline = slot;
         }
         TransferState::Done => state.liquidity_rose(row.credit),
         // Posted, voided: by a later transfer of the same chain.
@@ -425,18 +435,16 @@ fn end_deadline(state: &mut State, pending: Handle) {
 }
 
 /// Takes back the transfer executed last, as if it had never been; it was not settled yet.
-fn undo(state: &mut State) {
+fn undo(state: &mut State, executed: Executed) {
     let row = state.transfers.pop();
-    if !row.flags().resolves() {
+    let Some(pending) = executed.pending else {
         set_closed(state, &row, false);
         match row.status() {
             TransferState::Pending => state.ledger.unpend(row.debit, row.credit, row.amount()),
             _ => state.ledger.unpost(row.debit, row.credit, row.amount()),
         }
         return;
-    }
-    let pending = state.transfers.find(row.pending_id().0);
-    let pending = pending.expect("it was there to be posted or voided");
+    };
     let old = state.transfers.row_mut(pending);
     old.set_status(TransferState::Pending);
     let old = *old;
@@ -469,24 +477,31 @@ fn compare(state: &State, existing: Handle, asked: &Transfer) -> Reason {
     }
     let (debit, credit) = (state.ledger.row(row.debit), state.ledger.row(row.credit));
     let ledger = state.assets.row(debit.asset).id;
-    let pending = state.transfers.find(row.pending_id().0);
-    let pending = pending.map(|pending| state.transfers.row(pending));
-    row.compare(asked, (debit.id, credit.id), ledger, pending)
+    row.compare(asked, (debit.id, credit.id), ledger)
+}
+
+/// Lets old rows of the window go where there is no room for `rows` new ones. They are out of the
+/// window for whoever asks already, so this is no part of what a command that is refused may not do.
+#[inline]
+fn make_room(state: &mut State, rows: u32) {
+    let (transfers, deadlines) = (&mut state.transfers, &mut state.deadlines);
+    transfers.make_room(rows, |row, moved_to| carry_on(deadlines, row, moved_to));
 }
 
 /// Lets old rows of the window go, for `rows` that came.
 #[inline]
 fn sweep(state: &mut State, rows: u32) {
-    let State {
-        transfers,
-        deadlines,
-        ..
-    } = state;
+    let (transfers, deadlines) = (&mut state.transfers, &mut state.deadlines);
     transfers.sweep(rows * SWEPT_PER_ROW, |row, moved_to| {
-        if row.deadline != NO_DEADLINE {
-            deadlines.set_owner(row.deadline, moved_to);
-        }
+        carry_on(deadlines, row, moved_to);
     });
+}
+
+/// A row that is kept beyond its window has a new handle.
+fn carry_on(deadlines: &mut Deadlines, row: &TransferRow, moved_to: Handle) {
+    if row.deadline != NO_DEADLINE {
+        deadlines.set_owner(row.deadline, moved_to);
+    }
 }
 
 #[inline]
