@@ -226,13 +226,11 @@ fn touch(room: &Matching, next: &Command, hint: u32) {
         room.touch_level(next.book, side, Price(next.price), hint);
     }
     match hint {
-        0 => {
-            room.touch(next.participant, id);
+        0 => room.touch(next.participant, id),
+        1 => room.touch_order(next.participant, id),
+        2 => {
+            room.touch_neighbours(next.participant, id);
         }
-        1 => {
-            room.touch_order(next.participant, id);
-        }
-        2 => room.touch_neighbours(next.participant, id),
         _ => {}
     }
 }

@@ -1,10 +1,13 @@
 //! `millrace client`: talk to a running node.
 
+use super::book;
 use super::run::{Printer, read_script};
 use super::{CliError, settings};
 use crate::client::{Client, ClientError, Options};
+use crate::protocol::event::Event;
 use crate::protocol::frame::CommandFrame;
 use crate::protocol::script::ScriptParser;
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,6 +17,7 @@ use std::time::Duration;
 #[command(after_help = "Examples:
   millrace client submit day.jsonl
   millrace client query account 1
+  millrace client watch book --instrument 1
   millrace client --connect 10.0.0.5:7411 watch --from 1")]
 pub(crate) struct Args {
     /// Address of the node
@@ -39,15 +43,32 @@ enum What {
         #[command(subcommand)]
         what: Query,
     },
-    /// Print every event of the node as it happens
+    /// Print every event of the node as it happens, or draw a book as it changes
     Watch {
+        /// What to watch
+        #[arg(value_enum, default_value = "events")]
+        what: Watched,
+        /// Which book
+        #[arg(long, default_value_t = 1)]
+        instrument: u32,
+        /// Levels of each side of the book
+        #[arg(long, default_value_t = 10)]
+        depth: u32,
         /// Journal sequence to begin at, as far as the node still keeps it; 0 for the next
         #[arg(long, value_name = "SEQ", default_value_t = 0)]
         from: u64,
-        /// Events to print at most
+        /// Events to print, or pictures of the book to draw, at most
         #[arg(long)]
         limit: Option<u64>,
     },
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Watched {
+    /// Every event
+    Events,
+    /// The best levels of one book
+    Book,
 }
 
 #[derive(clap::Subcommand)]
@@ -111,7 +132,19 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     match &args.what {
         What::Submit { file, session } => submit(args, file.as_deref(), *session),
         What::Query { what } => query(args, what),
-        What::Watch { from, limit } => watch(args, *from, *limit),
+        What::Watch {
+            what: Watched::Events,
+            from,
+            limit,
+            ..
+        } => watch(args, *from, *limit),
+        What::Watch {
+            what: Watched::Book,
+            instrument,
+            depth,
+            limit,
+            ..
+        } => watch_book(args, *instrument, *depth, *limit),
     }
 }
 
@@ -205,6 +238,40 @@ fn watch(args: &Args, from: u64, limit: Option<u64>) -> Result<(), CliError> {
             Err(ClientError::Timeout) => {}
             Err(error) => return Err(CliError::failed(error)),
         }
+    }
+    Ok(())
+}
+
+/// How often a watched book is asked for.
+const REDRAW: Duration = Duration::from_millis(200);
+
+/// Draws a book, in place on a terminal, each time it is not what was drawn last.
+fn watch_book(
+    args: &Args,
+    instrument: u32,
+    depth: u32,
+    limit: Option<u64>,
+) -> Result<(), CliError> {
+    let question = Query::Book { instrument, depth }.line();
+    let parsed = ScriptParser::default().parse(&question);
+    let frame: CommandFrame = parsed.map_err(CliError::Usage)?.expect("not blank");
+    let mut client = connect(args, Options::default())?;
+    let in_place = std::io::stdout().is_terminal();
+    let (mut drawn, mut last) = (0, String::new());
+    while limit.is_none_or(|limit| drawn < limit) {
+        let answer = client.call(&frame).map_err(CliError::failed)?;
+        if let Some(Event::Rejected(why)) = answer.first().and_then(|slot| slot.event()) {
+            return Err(CliError::failed(why.reason));
+        }
+        let picture = book::draw(&answer);
+        // The first line names the command: only what follows is the book.
+        if picture.lines().skip(1).ne(last.lines().skip(1)) {
+            let clear = if in_place { "\x1b[2J\x1b[H" } else { "" };
+            println!("{clear}{picture}");
+            last = picture;
+            drawn += 1;
+        }
+        std::thread::sleep(REDRAW);
     }
     Ok(())
 }

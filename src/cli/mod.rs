@@ -2,6 +2,7 @@
 //! 0 done, 1 the thing asked for failed, 2 usage or malformed input; errors are one line on stderr.
 
 mod bench;
+mod book;
 mod client;
 mod demo;
 mod journal;

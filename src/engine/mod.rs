@@ -202,6 +202,9 @@ impl Engine {
             }
             PLACE_ORDER | CANCEL_ORDER | REPLACE_ORDER => {
                 orders::touch_lookups(&self.state, command);
+                if command.header.kind == PLACE_ORDER {
+                    orders::touch_level(&self.state, command, 0);
+                }
             }
             _ => {}
         }
@@ -221,6 +224,7 @@ impl Engine {
                     hints::touch_rows(&self.state, sides, None);
                 }
             }
+            PLACE_ORDER => orders::touch_level(&self.state, command, 1),
             CANCEL_ORDER | REPLACE_ORDER => orders::touch_order(&self.state, command),
             _ => {}
         }
@@ -229,10 +233,15 @@ impl Engine {
     /// Warms the caches for a command that comes about two commands later: what its rows lead to.
     #[inline]
     pub fn prefetch_led_to(&self, command: CommandRef<'_>) {
-        if command.header.kind == TRANSFER
-            && let Some(pending) = hints::pending_of(command)
-        {
-            hints::touch_led_to(&self.state, pending);
+        match command.header.kind {
+            TRANSFER => {
+                if let Some(pending) = hints::pending_of(command) {
+                    hints::touch_led_to(&self.state, pending);
+                }
+            }
+            PLACE_ORDER => orders::touch_level(&self.state, command, 3),
+            CANCEL_ORDER | REPLACE_ORDER => orders::touch_neighbours(&self.state, command),
+            _ => {}
         }
     }
 

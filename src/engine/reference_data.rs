@@ -105,6 +105,9 @@ impl Named for ParticipantRow {
 pub(super) struct Registry<R> {
     rows: Vec<R>,
     by_id: Index,
+    /// Handle and one of ids below its length, 0 for none: whoever numbers from 1 is found in one
+    /// step.
+    by_number: Vec<u32>,
     limit: u32,
 }
 
@@ -113,6 +116,7 @@ impl<R: Named> Registry<R> {
         Registry {
             rows: Vec::with_capacity(limit as usize),
             by_id: Index::new(limit),
+            by_number: vec![0; limit as usize + 1],
             limit,
         }
     }
@@ -123,6 +127,13 @@ impl<R: Named> Registry<R> {
 
     #[inline]
     pub(super) fn find(&self, id: u32) -> Option<Handle> {
+        match self.by_number.get(id as usize) {
+            Some(handle) => handle.checked_sub(1),
+            None => self.find_hashed(id),
+        }
+    }
+
+    fn find_hashed(&self, id: u32) -> Option<Handle> {
         self.by_id.find(hash_64(u64::from(id)), |handle| {
             self.rows[handle as usize].id() == id
         })
@@ -145,6 +156,9 @@ impl<R: Named> Registry<R> {
     pub(super) fn add(&mut self, row: R) -> Handle {
         let handle = self.rows.len() as u32;
         self.by_id.insert(hash_64(u64::from(row.id())), handle);
+        if let Some(number) = self.by_number.get_mut(row.id() as usize) {
+            *number = handle + 1;
+        }
         self.rows.push(row);
         handle
     }

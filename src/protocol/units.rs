@@ -101,6 +101,7 @@ impl Amount {
 /// What `quantity` lots at `price` ticks cost in minor units of the quote asset:
 /// price x quantity x `tick_value` (quote minor units per lot per tick). Exact; `None` where the
 /// price is not positive or the product passes 2^128-1.
+#[inline]
 pub fn notional(price: Price, quantity: Quantity, tick_value: u64) -> Option<Amount> {
     let ticks = u128::try_from(price.0).ok().filter(|ticks| *ticks > 0)?;
     // 2^63 * 2^64 stays below 2^128, so only the last product can overflow.
@@ -116,18 +117,32 @@ pub fn base_amount(quantity: Quantity, lot_size: u64) -> Amount {
 
 /// A fee of `basis_points` (1/10,000) on `notional`, rounded up, in the house's favour. `None` past
 /// 2^128-1.
+#[inline]
 pub fn fee_rounded_up(notional: Amount, basis_points: u32) -> Option<Amount> {
     let bps = u128::from(basis_points);
+    if let Some(product) = small_product(notional, basis_points) {
+        return Some(Amount(u128::from(product.div_ceil(10_000))));
+    }
     // Split so that the product cannot overflow before the division brings it back.
     let whole = (notional.0 / 10_000).checked_mul(bps)?;
     let rest = (notional.0 % 10_000) * bps;
     whole.checked_add(rest.div_ceil(10_000)).map(Amount)
 }
 
+/// The product where it fits 64 bits, in which dividing by a constant takes no division.
+#[inline]
+fn small_product(notional: Amount, basis_points: u32) -> Option<u64> {
+    let notional = u64::try_from(notional.0).ok()?;
+    notional.checked_mul(u64::from(basis_points))
+}
+
 /// A rebate of `basis_points` on `notional`, rounded down, in the house's favour. `None` past
 /// 2^128-1.
 pub fn rebate_rounded_down(notional: Amount, basis_points: u32) -> Option<Amount> {
     let bps = u128::from(basis_points);
+    if let Some(product) = small_product(notional, basis_points) {
+        return Some(Amount(u128::from(product / 10_000)));
+    }
     let whole = (notional.0 / 10_000).checked_mul(bps)?;
     whole
         .checked_add((notional.0 % 10_000) * bps / 10_000)
@@ -148,6 +163,19 @@ mod tests {
             Some(Amount((i64::MAX as u128) * u128::from(u64::MAX) * 2))
         );
         assert_eq!(notional(Price(i64::MAX), Quantity(u64::MAX), 3), None);
+    }
+
+    #[test]
+    fn fees_are_the_same_on_both_sides_of_64_bits() {
+        let edge = u128::from(u64::MAX);
+        for notional in [edge / 7, edge - 1, edge, edge + 1, edge * 3] {
+            for bps in [0, 1, 7, 9_999, 10_000] {
+                let exact = notional * u128::from(bps);
+                let fee = fee_rounded_up(Amount(notional), bps).unwrap().0;
+                let rebate = rebate_rounded_down(Amount(notional), bps).unwrap().0;
+                assert_eq!((fee, rebate), (exact.div_ceil(10_000), exact / 10_000));
+            }
+        }
     }
 
     #[test]

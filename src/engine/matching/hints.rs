@@ -20,26 +20,29 @@ impl Matching {
     /// Asks for the memory where the lookup of that id starts: the first hint for every order
     /// command.
     #[inline]
-    pub fn touch(&self, participant: u32, client_order_id: ClientOrderId) -> u64 {
+    pub fn touch(&self, participant: u32, client_order_id: ClientOrderId) {
         self.ids.touch(participant, client_order_id.0);
-        0
     }
 
     /// Asks for the order's row: the second hint, for cancels and replaces.
     #[inline]
-    pub fn touch_order(&self, participant: u32, client_order_id: ClientOrderId) -> u64 {
+    pub fn touch_order(&self, participant: u32, client_order_id: ClientOrderId) {
         if self.orders.is_large()
             && let Known::Live(slot) = self.ids.find(participant, client_order_id.0)
         {
             prefetch(&self.orders.hot[slot]);
             prefetch(&self.orders.cold[slot]);
         }
-        0
     }
 
-    /// Asks for what a cancel or replace of the order changes around it: the third hint.
+    /// Asks for what a cancel or replace of the order changes around it: the third hint. Returns the
+    /// account that holds its cover, for whoever keeps that.
     #[inline]
-    pub fn touch_neighbours(&self, participant: u32, client_order_id: ClientOrderId) {
+    pub fn touch_neighbours(
+        &self,
+        participant: u32,
+        client_order_id: ClientOrderId,
+    ) -> Option<u32> {
         if self.orders.is_large()
             && let Known::Live(slot) = self.ids.find(participant, client_order_id.0)
         {
@@ -48,7 +51,13 @@ impl Matching {
                 prefetch(&self.orders.hot[neighbour]);
             }
             prefetch(&self.ladders.levels[hot.level]);
+            let cold = &self.orders.cold[slot];
+            return Some(match cold.side() {
+                Side::Buy => cold.quote_account,
+                Side::Sell => cold.base_account,
+            });
         }
+        None
     }
 
     /// Asks for the way to the level of a price, for new orders and changed prices: with 0 `steps`

@@ -266,7 +266,7 @@ impl Source {
         let mut rng = Pcg64Mcg::seed_from_u64(seed);
         Source {
             now: 0,
-            next_client: 0,
+            next_client: 1,
             placing: rng.random_range(45..80),
             special: rng.random_range(0..90),
             phases: rng.random_range(0..8),
@@ -294,7 +294,7 @@ impl Source {
 
     fn client(&mut self) -> u64 {
         // A recent one, mostly.
-        (self.next_client + 1).saturating_sub(self.below(40))
+        (self.next_client + 1).saturating_sub(self.below(40)).max(1)
     }
 
     pub(super) fn next(&mut self) -> Command {

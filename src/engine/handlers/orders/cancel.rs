@@ -17,6 +17,7 @@ use crate::protocol::units::{ParticipantId, Quantity};
 use crate::protocol::wire::Zero;
 
 /// Takes an order out of the book. Allowed in every phase.
+#[inline(never)] // so that instructions are counted per kind
 pub(in crate::engine) fn cancel_order(state: &mut State, asked: &CancelOrder, out: &mut Outbox) {
     let ids = (asked.client_order_id, asked.order_id.0);
     let slot = match find_own(state, asked.participant, ids) {

@@ -20,7 +20,6 @@ const REFILLS_MAX: u64 = 100;
 /// A new order that has passed its checks.
 pub(super) struct Entry {
     pub(super) order: NewOrder,
-    pub(super) instrument: InstrumentRow,
     /// What is held for it, fees included.
     pub(super) hold: Amount,
     pub(super) fate: Fate,
@@ -55,17 +54,17 @@ pub(super) fn check_entry(
 ) -> Result<Entry, Reason> {
     let (participant, book) = check_names(state, asked)?;
     check_words(asked, state.now)?;
-    let instrument = *state.instruments.row(book);
-    let stage = check_open(state, &instrument, asked.time_in_force)?;
-    check_quantity(&instrument, asked)?;
+    let instrument = state.instruments.row(book);
+    let stage = check_open(state, instrument, asked.time_in_force)?;
+    check_quantity(instrument, asked)?;
     let session = match asked.keep_on_disconnect.is_yes() {
         true => 0,
         false => state.matching.session_row(session),
     };
-    let special = special_of(state, asked, book, &instrument, session, stage)?;
+    let special = special_of(state, asked, book, instrument, session, stage)?;
     let mut price = match &special {
         Some((special, _)) => special.limit,
-        None => check_price(state, asked, book, &instrument)?,
+        None => check_price(state, asked, book, instrument)?,
     };
     let find = |asset| state.ledger.trading_account(participant, asset);
     let base_account = find(instrument.base).ok_or(Reason::TradingAccountNotFound)?;
@@ -87,9 +86,9 @@ pub(super) fn check_entry(
         special: special.map(|(special, _)| special),
     };
     if stage == Stage::Trades && order.post_only {
-        price = check_post_only(state, asked, &instrument, &mut order)?;
+        price = check_post_only(state, asked, instrument, &mut order)?;
     }
-    let hold = check_cover(state, &mut order, &instrument, asked.protection.0 != 0)?;
+    let hold = check_cover(state, &mut order, instrument, asked.protection.0 != 0)?;
     let fate = match (special, stage) {
         (Some((_, Some(stop))), _) => Fate::Waits(stop),
         (_, Stage::Aside { for_close }) => Fate::Aside { for_close },
@@ -97,25 +96,20 @@ pub(super) fn check_entry(
         (_, Stage::Trades) if asked.order_type == OrderType::Pegged => {
             order.price = peg_price(
                 &state.matching,
-                &instrument,
+                instrument,
                 (book, asked.side),
                 (asked.peg, asked.offset, price),
             )
             .ok_or(Reason::NoReferencePrice)?;
             Fate::Rests
         }
-        (_, Stage::Trades) => match killed(state, asked, &order, &instrument) {
+        (_, Stage::Trades) => match killed(state, asked, &order, instrument) {
             Some(reason) => Fate::Killed(reason),
             None => Fate::Trades,
         },
     };
     check_room(state, &order, &fate)?;
-    Ok(Entry {
-        order,
-        instrument,
-        hold,
-        fate,
-    })
+    Ok(Entry { order, hold, fate })
 }
 
 fn check_names(state: &State, asked: &PlaceOrder) -> Result<(Handle, Handle), Reason> {

@@ -85,7 +85,7 @@ fn wake(state: &mut State, slot: Slot, out: &mut Outbox) {
             return;
         }
     }
-    execute(state, &instrument, slot, held, false, out);
+    execute(state, slot, held, false, out);
 }
 
 /// Holds what a stop needs now that it wakes: one without protection may cost more than was held.
@@ -126,16 +126,15 @@ fn cover_awake(
 /// gives back what it no longer needs.
 pub(super) fn execute(
     state: &mut State,
-    instrument: &InstrumentRow,
     slot: Slot,
     hold: Amount,
     is_protected: bool,
     out: &mut Outbox,
 ) {
     let taker = state.matching.order(slot);
-    let band = instrument.band(taker.side, state.matching.last_price(taker.book));
     let mut held = hold;
     let State {
+        instruments,
         matching,
         ledger,
         participants,
@@ -143,6 +142,8 @@ pub(super) fn execute(
         risen,
         ..
     } = state;
+    let instrument = instruments.row(taker.book);
+    let band = instrument.band(taker.side, matching.last_price(taker.book));
     let participant_id = |handle: Handle| ParticipantId(participants.row(handle).id);
     let taker_id = participant_id(taker.participant);
     let outcome = matching.execute(slot, band, |step| match step {
@@ -236,12 +237,11 @@ pub(super) fn execute(
             cancelled(&maker, id, maker.leaves, CancelReason::SelfTrade, out);
         }
     });
-    finish_or_rest(state, instrument, slot, (outcome, held, is_protected), out);
+    finish_or_rest(state, slot, (outcome, held, is_protected), out);
 }
 
 fn finish_or_rest(
     state: &mut State,
-    instrument: &InstrumentRow,
     slot: Slot,
     (outcome, held, is_protected): (Outcome, Amount, bool),
     out: &mut Outbox,
@@ -252,6 +252,7 @@ fn finish_or_rest(
     }
     let stays = matches!(outcome, Outcome::Open | Outcome::Band)
         && rests(order.order_type, order.time_in_force);
+    let instrument = state.instruments.row(order.book);
     let needed = if stays {
         let budget = match order.side {
             Side::Buy => budget_left(

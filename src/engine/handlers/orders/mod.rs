@@ -26,7 +26,8 @@ use crate::engine::deadlines::Due;
 use crate::engine::matching::{Lookup, Slot};
 use crate::engine::outbox::Outbox;
 use crate::engine::state::State;
-use crate::protocol::command::{Command, PlaceOrder};
+use crate::prefetch::prefetch_pair;
+use crate::protocol::command::{CancelOrder, Command, PlaceOrder, ReplaceOrder};
 use crate::protocol::event::{EventKind, OrderAccepted, OrderChanged, OrderRejected};
 use crate::protocol::frame::CommandRef;
 use crate::protocol::reason::Reason;
@@ -36,6 +37,7 @@ use entry::{Entry, Fate, check_entry};
 use execution::{execute, settle_book};
 
 /// Enters an order: it trades what it can at once, then rests or is cancelled; or it waits.
+#[inline(never)] // so that instructions are counted per kind
 pub(in crate::engine) fn place_order(state: &mut State, asked: &PlaceOrder, out: &mut Outbox) {
     let entry = match check_entry(state, asked, out.session()) {
         Ok(entry) => entry,
@@ -51,12 +53,7 @@ pub(in crate::engine) fn place_order(state: &mut State, asked: &PlaceOrder, out:
         }
     };
     // From here it succeeds.
-    let Entry {
-        order,
-        instrument,
-        hold,
-        fate,
-    } = entry;
+    let Entry { order, hold, fate } = entry;
     let slot = state.matching.enter(&order);
     let order_id = state.matching.order(slot).order_id;
     let accepted = OrderAccepted {
@@ -93,7 +90,7 @@ pub(in crate::engine) fn place_order(state: &mut State, asked: &PlaceOrder, out:
     match fate {
         Fate::Trades => {
             let is_protected = asked.protection.0 != 0;
-            execute(state, &instrument, slot, hold, is_protected, out);
+            execute(state, slot, hold, is_protected, out);
         }
         Fate::Rests => state.matching.rest(slot),
         Fate::Waits(stop) => state.matching.wait(slot, stop),
@@ -135,29 +132,67 @@ fn find_own(
     }
 }
 
+/// The bytes that all order commands begin with.
+#[derive(Clone, Copy, zerocopy::FromBytes, zerocopy::KnownLayout, zerocopy::Immutable)]
+#[repr(C)]
+struct Head {
+    participant: ParticipantId,
+    other: u32,
+    client_order_id: ClientOrderId,
+}
+
+const _: () = {
+    use std::mem::offset_of;
+    assert!(offset_of!(PlaceOrder, participant) == 0);
+    assert!(offset_of!(PlaceOrder, client_order_id) == offset_of!(Head, client_order_id));
+    assert!(offset_of!(CancelOrder, participant) == 0);
+    assert!(offset_of!(CancelOrder, client_order_id) == offset_of!(Head, client_order_id));
+    assert!(offset_of!(ReplaceOrder, participant) == 0);
+    assert!(offset_of!(ReplaceOrder, client_order_id) == offset_of!(Head, client_order_id));
+};
+
+/// Whose order a command is about, and its id there; not validated: a hint may be wrong.
+#[inline]
+fn named(state: &State, command: CommandRef<'_>) -> Option<(u32, ClientOrderId)> {
+    let (head, _) = <Head as zerocopy::FromBytes>::read_from_prefix(command.body).ok()?;
+    let participant = state.participants.find(head.participant.0)?;
+    Some((participant, head.client_order_id))
+}
+
 /// Reads where the lookup of an order command begins, some commands ahead of it.
 #[inline]
 pub(in crate::engine) fn touch_lookups(state: &State, command: CommandRef<'_>) {
-    let (participant, id) = match command.decode() {
-        Ok(Command::PlaceOrder(asked)) => (asked.participant, asked.client_order_id),
-        Ok(Command::CancelOrder(asked)) => (asked.participant, asked.client_order_id),
-        Ok(Command::ReplaceOrder(asked)) => (asked.participant, asked.client_order_id),
-        _ => return,
-    };
-    if let Some(participant) = state.participants.find(participant.0) {
-        std::hint::black_box(state.matching.touch(participant, id));
+    if let Some((participant, id)) = named(state, command) {
+        state.matching.touch(participant, id);
     }
 }
 
 /// Reads the order of an order command, a few commands ahead of it.
 #[inline]
 pub(in crate::engine) fn touch_order(state: &State, command: CommandRef<'_>) {
-    let (participant, id) = match command.decode() {
-        Ok(Command::CancelOrder(asked)) => (asked.participant, asked.client_order_id),
-        Ok(Command::ReplaceOrder(asked)) => (asked.participant, asked.client_order_id),
-        _ => return,
-    };
-    if let Some(participant) = state.participants.find(participant.0) {
-        std::hint::black_box(state.matching.touch_order(participant, id));
+    if let Some((participant, id)) = named(state, command) {
+        state.matching.touch_order(participant, id);
+    }
+}
+
+/// Reads what surrounds the order and where its cover is, shortly before its turn.
+#[inline]
+pub(in crate::engine) fn touch_neighbours(state: &State, command: CommandRef<'_>) {
+    if let Some((participant, id)) = named(state, command)
+        && let Some(account) = state.matching.touch_neighbours(participant, id)
+    {
+        prefetch_pair(state.ledger.row(account));
+    }
+}
+
+/// Reads the way to the level where a new order may rest, `steps` further each time.
+#[inline]
+pub(in crate::engine) fn touch_level(state: &State, command: CommandRef<'_>, steps: u32) {
+    if let Ok(Command::PlaceOrder(asked)) = command.decode()
+        && let Some(book) = state.instruments.find(asked.instrument.0)
+    {
+        state
+            .matching
+            .touch_level(book, asked.side, asked.price, steps);
     }
 }

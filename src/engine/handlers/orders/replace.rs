@@ -40,6 +40,7 @@ enum How {
 }
 
 /// Changes an order.
+#[inline(never)] // so that instructions are counted per kind
 pub(in crate::engine) fn replace_order(state: &mut State, asked: &ReplaceOrder, out: &mut Outbox) {
     let change = match check_change(state, asked) {
         Ok(change) => change,
@@ -58,7 +59,7 @@ pub(in crate::engine) fn replace_order(state: &mut State, asked: &ReplaceOrder, 
         needs: (needs, budget),
     } = change;
     let slot = old.slot;
-    let instrument = *state.instruments.row(old.book);
+    let was = held_for(state.instruments.row(old.book), &old);
     let mut client_order_id = old.client_order_id;
     if asked.new_client_order_id.0 != 0 && asked.new_client_order_id != old.client_order_id {
         client_order_id = asked.new_client_order_id;
@@ -71,7 +72,6 @@ pub(in crate::engine) fn replace_order(state: &mut State, asked: &ReplaceOrder, 
         leaves,
     };
     out.push(EventKind::OrderReplaced, &body);
-    let was = held_for(&instrument, &old);
     let account = cover_account(&old);
     if needs > was {
         state.ledger.hold(account, Amount(needs.0 - was.0));
@@ -90,7 +90,7 @@ pub(in crate::engine) fn replace_order(state: &mut State, asked: &ReplaceOrder, 
         How::Moves => {
             state.matching.lift(slot);
             state.matching.amend(slot, price, leaves);
-            execute(state, &instrument, slot, needs, false, out);
+            execute(state, slot, needs, false, out);
         }
         How::Rests => {
             let stands = if old.order_type == OrderType::Pegged {
