@@ -7,6 +7,7 @@ pub mod journal;
 pub mod ledger;
 pub mod pipeline;
 pub mod published;
+pub mod settlement;
 pub mod wire;
 pub mod workload;
 pub mod yardstick;

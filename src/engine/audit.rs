@@ -149,10 +149,19 @@ fn audit_holds(state: &State) -> Result<(), String> {
         }
         state.matching.for_each_waiting(handle as u32, add);
     }
+    for pool in state.collateral.pools() {
+        held[pool.securities as usize] += pool.pledged;
+        if state.ledger.row(pool.cash).credit_line < pool.credit {
+            let id = state.ledger.row(pool.cash).id;
+            return Err(format!(
+                "account {id}: its line is less than its pool gives"
+            ));
+        }
+    }
     for (row, held) in state.ledger.rows().iter().zip(held) {
         if row.held != held {
             return Err(format!(
-                "account {}: holds {}, its orders hold {held}",
+                "account {}: holds {}, its orders and pledges hold {held}",
                 row.id, row.held
             ));
         }

@@ -9,6 +9,7 @@
 mod audit;
 mod authorisations;
 mod business_day;
+mod collateral;
 mod deadlines;
 mod handlers;
 mod index;
@@ -129,6 +130,18 @@ impl Engine {
             Command::SetPaymentPriority(asked) => payments::set_payment_priority(state, asked, out),
             Command::MovePayment(asked) => payments::move_payment(state, asked, out),
             Command::SubmitGroup(asked, legs) => groups::submit_group(state, asked, legs, out),
+            Command::SetCollateralValue(asked) => {
+                handlers::collateral::set_collateral_value(state, asked, out);
+            }
+            Command::SetCollateralPool(asked) => {
+                handlers::collateral::set_collateral_pool(state, asked, out);
+            }
+            Command::PledgeCollateral(asked) => {
+                handlers::collateral::pledge_collateral(state, asked, out);
+            }
+            Command::ReleaseCollateral(asked) => {
+                handlers::collateral::release_collateral(state, asked, out);
+            }
             Command::SetReservation(asked) => liquidity::set_reservation(state, asked, out),
             Command::SetBilateralLimit(asked) => liquidity::set_bilateral_limit(state, asked, out),
             Command::SetMultilateralLimit(asked) => {
@@ -258,6 +271,11 @@ impl Engine {
     /// Sessions whose orders go when their connections do: when a node starts, none has one.
     pub fn sessions_with_orders_to_cancel(&self) -> Vec<u64> {
         self.state.matching.sessions().collect()
+    }
+
+    /// Payments that wait.
+    pub fn queued_payments(&self) -> u64 {
+        self.state.payments.queued()
     }
 
     /// When a tick is next needed, if anything waits for time to pass.

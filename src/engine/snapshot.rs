@@ -2,6 +2,7 @@
 //! without padding); indexes are rebuilt when read. The store adds checksum, names and framing.
 
 use super::Engine;
+use super::collateral::Collateral;
 use super::deadlines::{DeadlineHead, Deadlines};
 use super::ledger::{AccountRow, Ledger};
 use super::limits::Limits;
@@ -43,6 +44,8 @@ impl Engine {
         write_rows(out, &order)?;
         write_rows(out, &visit)?;
         write_rows(out, state.groups.rows())?;
+        write_rows(out, state.collateral.pools())?;
+        write_rows(out, state.collateral.values())?;
         write_rows(out, state.instruments.rows())?;
         state.matching.write_snapshot(out)
     }
@@ -82,6 +85,8 @@ impl Engine {
         let payments = Payments::restore(saved, limits.payments, account_room, limits.window_days);
         let payments = payments.ok_or_else(|| damaged("a queue"))?;
         let groups = Groups::restore(read_rows(input)?, limits.payments);
+        let (pools, values) = (read_rows(input)?, read_rows(input)?);
+        let collateral = Collateral::restore(pools, values, limits.accounts);
         let instruments = Registry::restore(read_rows(input)?, limits.instruments);
         let mut matching = Matching::read_snapshot(limits, input)?;
         for (handle, row) in participants.rows().iter().enumerate() {
@@ -99,6 +104,7 @@ impl Engine {
         state.deadlines = deadlines;
         state.payments = payments;
         state.groups = groups;
+        state.collateral = collateral;
         state.instruments = instruments;
         state.matching = matching;
         state.day = day;
@@ -135,6 +141,8 @@ impl Engine {
         hash_rows(&mut hasher, "order", &order);
         hash_rows(&mut hasher, "visit", &visit);
         hash_rows(&mut hasher, "groups", state.groups.rows());
+        hash_rows(&mut hasher, "pools", state.collateral.pools());
+        hash_rows(&mut hasher, "values", state.collateral.values());
         hash_rows(&mut hasher, "instruments", state.instruments.rows());
         state.matching.digest_into(&mut hasher);
         *hasher.finalize().as_bytes()

@@ -2,6 +2,7 @@
 
 use super::authorisations::{AuthorisationRow, StepRow};
 use super::business_day::BusinessDay;
+use super::collateral::Collateral;
 use super::deadlines::Deadlines;
 use super::index::Handle;
 use super::instruments::InstrumentRow;
@@ -34,6 +35,7 @@ pub(super) struct State {
     pub(super) deadlines: Deadlines,
     pub(super) payments: Payments,
     pub(super) groups: Groups,
+    pub(super) collateral: Collateral,
     pub(super) instruments: Registry<InstrumentRow>,
     pub(super) matching: Matching,
     pub(super) day: BusinessDay,
@@ -65,6 +67,7 @@ impl State {
             deadlines: Deadlines::new(limits.deadlines()),
             payments: Payments::new(limits.payments, limits.accounts, limits.window_days),
             groups: Groups::new(limits.payments),
+            collateral: Collateral::new(limits.accounts),
             instruments: Registry::new(limits.instruments),
             matching: Matching::new(limits),
             day: BusinessDay::new(),

@@ -563,6 +563,46 @@ wire_struct! {
 }
 
 wire_struct! {
+    /// Says what a security is worth as cover.
+    pub struct SetCollateralValue {
+        /// The security.
+        asset: AssetId,
+        /// Taken off its price, basis points.
+        haircut_bps: u32 = 0,
+        /// Minor units of cash per minor unit of it; 0 where it is no cover.
+        price: u64,
+    }
+}
+
+wire_struct! {
+    /// Gives a cash account a collateral pool over a securities account of its owner.
+    pub struct SetCollateralPool {
+        /// The cash account.
+        account: AccountId,
+        /// Where pledged securities lie.
+        securities_account: AccountId,
+        /// Most credit it gives, minor units.
+        cap: Amount,
+        /// A group that is short of cash pledges what it buys or finds.
+        automatic: Bool = 0,
+        /// Reserved.
+        _reserved: [Zero; 15],
+    }
+}
+
+wire_struct! {
+    /// Pledges securities of a pool, or takes them back.
+    pub struct Pledge {
+        /// The pool's cash account.
+        account: AccountId,
+        /// Reserved.
+        _reserved: [Zero; 8],
+        /// Minor units of the security.
+        quantity: Amount,
+    }
+}
+
+wire_struct! {
     /// Reserves liquidity for a class.
     pub struct SetReservation {
         /// The account.
@@ -1130,6 +1170,14 @@ commands! {
     Disconnect = 41 "disconnect", SessionRef;
     /// Has every change to a book published, order by order, or no more so.
     PublishBook = 42 "publish_book", PublishBook;
+    /// Says what a security is worth as cover.
+    SetCollateralValue = 50 "set_collateral_value", SetCollateralValue;
+    /// Gives a cash account a collateral pool.
+    SetCollateralPool = 51 "set_collateral_pool", SetCollateralPool;
+    /// Pledges securities.
+    PledgeCollateral = 52 "pledge_collateral", Pledge;
+    /// Takes pledged securities back.
+    ReleaseCollateral = 53 "release_collateral", Pledge;
     /// Asks for an account.
     QueryAccount = 1024 "query_account", AccountRef;
     /// Asks for a payment.

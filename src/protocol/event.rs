@@ -225,6 +225,32 @@ wire_struct! {
 }
 
 wire_struct! {
+    /// A collateral pool as it stands now.
+    pub struct Collateral {
+        /// The cash account.
+        account: AccountId,
+        /// Where pledged securities lie.
+        securities_account: AccountId,
+        /// Minor units of the security pledged.
+        pledged: Amount,
+        /// Credit it gives, minor units.
+        credit: Amount,
+    }
+}
+
+wire_struct! {
+    /// Credit is used that is no longer covered, or was due: the account pays nothing until it is.
+    pub struct MarginCall {
+        /// The cash account.
+        account: AccountId,
+        /// Reserved.
+        _reserved: [Zero; 8],
+        /// Minor units missing.
+        shortfall: Amount,
+    }
+}
+
+wire_struct! {
     /// A liquidity-saving run ended.
     pub struct LiquiditySavingDone {
         /// Which.
@@ -649,6 +675,10 @@ events! {
     Digest = 28 "digest", Digest;
     /// Answer to query_transfer.
     TransferRecord = 29 "transfer_record", TransferRecord;
+    /// A collateral pool changed.
+    Collateral = 50 "collateral", Collateral;
+    /// Credit is not covered.
+    MarginCall = 51 "margin_call", MarginCall;
     /// Forget the book: what it shows follows.
     BookStart = 60 "book_start", BookStart;
     /// An order joins a published book, behind all others at its price.

@@ -208,6 +208,8 @@ wire_enum! {
         ReturnAccountsDiffer = 224 "return_accounts_differ",
         /// Legs of a group settle with it.
         PartOfGroup = 225 "part_of_group",
+        /// The account has no collateral pool.
+        PoolNotFound = 226 "pool_not_found",
 
         /// No such instrument.
         InstrumentNotFound = 300 "instrument_not_found",

@@ -82,6 +82,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // An instrument's row is kept in a registry, like an asset's.
     ("instruments.rs", &["index", "reference_data"]),
     ("business_day.rs", &[]),
+    ("collateral.rs", &["index"]),
     ("index.rs", &[]),
     ("outbox.rs", &[]),
     ("limits.rs", &[]),

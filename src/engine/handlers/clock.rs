@@ -1,6 +1,8 @@
 //! The business day and the clock: what time and phases bring with them.
 
-use super::{authorisations, groups, ok, orders, payments, rejected, saving, transfers};
+use super::{
+    authorisations, collateral, groups, ok, orders, payments, rejected, saving, transfers,
+};
 use crate::engine::deadlines::Due;
 use crate::engine::outbox::Outbox;
 use crate::engine::state::State;
@@ -17,6 +19,7 @@ pub(in crate::engine) fn set_phase(state: &mut State, asked: &SetPhase, out: &mu
     ok(CommandKind::SetPhase, out);
     if work.ends_day {
         payments::reject_queued(state, out);
+        collateral::repay(state, out);
         orders::expire_day_orders(state, out);
     }
     state.day.move_to(asked.phase, work);

@@ -2,6 +2,7 @@
 //! legs settle at once, or the group waits with a place in the queue of every debtor and is
 //! released like a payment, or it ends at its latest time or with the day.
 
+use super::collateral::{give_credit, hold_pledge, plan_pledge};
 use super::payments::check_times;
 use super::release::check_participants;
 use super::{check_account_ids, check_id, find_sides, rejected};
@@ -37,6 +38,7 @@ pub(in crate::engine) fn submit_group(
     let group = record(state, asked, legs);
     match obstacle(state, group) {
         None => settle(state, group, SettledBy::Entry, out),
+        Some(obstacle) if settle_on_collateral(state, group, obstacle, SettledBy::Entry, out) => {}
         Some(obstacle) => {
             note_obstacle(state, group, obstacle);
             state.saving.note_queued();
@@ -188,11 +190,62 @@ pub(super) fn try_settle(state: &mut State, group: Handle, out: &mut Outbox) -> 
             settle(state, group, SettledBy::Release, out);
             true
         }
+        Some(obstacle) if settle_on_collateral(state, group, obstacle, SettledBy::Release, out) => {
+            true
+        }
         Some(obstacle) => {
             note_obstacle(state, group, obstacle);
             false
         }
     }
+}
+
+/// Where only cash is missing, and a pledge of what the group buys or of what its buyer has would
+/// cover it: pledges, and settles the group. Returns whether it did.
+fn settle_on_collateral(
+    state: &mut State,
+    group: Handle,
+    short: Obstacle,
+    by: SettledBy,
+    out: &mut Outbox,
+) -> bool {
+    if short.reason != Reason::InsufficientLiquidity {
+        return false;
+    }
+    let left = state.ledger.row(short.account).available() + flow(state, group, short.account);
+    let Ok(missing) = u128::try_from(-left) else {
+        return false;
+    };
+    let incoming = |account| flow(state, group, account);
+    let Some(pledge) = plan_pledge(state, short.account, missing, incoming) else {
+        return false;
+    };
+    let before = state.ledger.row(short.account).credit_line;
+    let raised = Amount(before + missing);
+    state.ledger.set_credit_line(short.account, raised);
+    let obstacle = obstacle(state, group);
+    state.ledger.set_credit_line(short.account, Amount(before));
+    if obstacle.is_some() {
+        // Something else stands in its way, too.
+        return false;
+    }
+    // From here it succeeds.
+    give_credit(state, pledge);
+    settle(state, group, by, out);
+    hold_pledge(state, pledge, out);
+    true
+}
+
+/// What a group brings an account, net.
+fn flow(state: &State, group: Handle, account: Handle) -> i128 {
+    legs_of(state, group)
+        .map(|leg| {
+            let row = state.payments.row(leg);
+            let amount = row.amount as i128;
+            i128::from(row.creditor == account) * amount
+                - i128::from(row.debtor == account) * amount
+        })
+        .sum()
 }
 
 /// Settles a waiting group whose cover is certain.

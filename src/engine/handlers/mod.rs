@@ -4,6 +4,7 @@
 pub(super) mod authorisations;
 pub(super) mod batches;
 pub(super) mod clock;
+pub(super) mod collateral;
 mod explain;
 pub(super) mod fills;
 pub(super) mod groups;

@@ -9,7 +9,6 @@ use crate::engine::ledger::Ledger;
 use crate::engine::outbox::Outbox;
 use crate::engine::settlement::groups::Groups;
 use crate::engine::settlement::netting::Means;
-use crate::engine::settlement::payment::PaymentRow;
 use crate::engine::state::State;
 use crate::protocol::command::{Algorithm, CommandKind, RunLiquiditySaving, SetLiquiditySaving};
 use crate::protocol::event::{EventKind, LiquiditySavingDone, SettledBy};
@@ -173,6 +172,9 @@ fn step(state: &mut State, by: SettledBy, tally: &mut Tally, out: &mut Outbox) {
     state.netting = netting;
 }
 
+/// Payments that caches are warmed for ahead.
+const AHEAD: usize = 8;
+
 /// Settles payments together, in order of entry; legs bring their groups.
 pub(super) fn settle_all(
     state: &mut State,
@@ -181,7 +183,13 @@ pub(super) fn settle_all(
     tally: &mut Tally,
     out: &mut Outbox,
 ) {
-    for payment in chosen {
+    for (at, payment) in chosen.iter().enumerate() {
+        if let Some(later) = chosen.get(at + 2 * AHEAD) {
+            state.payments.touch(*later);
+        }
+        if let Some(later) = chosen.get(at + AHEAD) {
+            state.payments.touch_neighbours(*later);
+        }
         let row = state.payments.row(*payment);
         tally.value += row.amount;
         match row.group() {
@@ -205,8 +213,8 @@ impl Means for Facts<'_> {
         self.ledger.row(account).liquidity()
     }
 
-    fn takes(&self, payment: &PaymentRow) -> bool {
-        self.ledger.row(payment.creditor).takes_any_credit()
+    fn takes(&self, creditor: Handle) -> bool {
+        self.ledger.row(creditor).takes_any_credit()
     }
 
     fn legs(&self, group: Handle) -> u32 {

@@ -37,6 +37,8 @@ pub(super) struct Place {
     pub(super) end: u32,
     pub(super) in_work: bool,
     has_floor: bool,
+    /// Whether payments can come in.
+    takes: bool,
     /// Payments in, by class.
     pub(super) counts: [u32; 3],
     /// Limits of the account that what is in would break.
@@ -91,8 +93,9 @@ impl Room {
 pub(in crate::engine) trait Means {
     /// What an account has to spend, `None` where it has no floor.
     fn liquidity(&self, account: Handle) -> Option<i128>;
-    /// Whether the creditor can take a payment in; where not, it and all behind it stay.
-    fn takes(&self, payment: &PaymentRow) -> bool;
+    /// Whether an account can take payments in; a payment to one that cannot stays, and all behind
+    /// it.
+    fn takes(&self, creditor: Handle) -> bool;
     /// How many legs a group has.
     fn legs(&self, group: Handle) -> u32;
 }
@@ -112,6 +115,7 @@ pub(in crate::engine) struct Netting {
     /// What the last run settles.
     pub(super) settle: Vec<Handle>,
     cursors: Vec<(u32, u32)>,
+    has_groups: bool,
 }
 
 impl Netting {
@@ -126,6 +130,7 @@ impl Netting {
 
     fn lay_out(&mut self, payments: &Payments, means: &impl Means) {
         self.places.clear();
+        self.has_groups = false;
         let mut start = 0;
         for desk in payments.desks() {
             let liquidity = means.liquidity(desk.account);
@@ -135,6 +140,7 @@ impl Netting {
                 end: start,
                 in_work: false,
                 has_floor: liquidity.is_some(),
+                takes: means.takes(desk.account),
                 counts: [0; 3],
                 limits_broken: 0,
                 left: liquidity.unwrap_or(0),
@@ -167,12 +173,11 @@ impl Netting {
             cursors.retain_mut(|(at, payment)| {
                 let row = payments.row(*payment);
                 if row.is_eligible() {
-                    if !means.takes(row) {
+                    if !self.lay_down(payments, means, *at, *payment, row) {
                         return false;
                     }
-                    self.lay_down(payments, *at, *payment, row);
                 }
-                match payments.next_of_queue(&payments.desks()[*at as usize], row) {
+                match payments.next_of_queue(*at, row) {
                     Some(next) => {
                         *payment = next;
                         true
@@ -184,9 +189,25 @@ impl Netting {
         self.cursors = cursors;
     }
 
+    /// Puts a payment behind what is there of its debtor, if its creditor can take it.
     #[inline]
-    fn lay_down(&mut self, payments: &Payments, at: u32, payment: Handle, row: &PaymentRow) {
+    fn lay_down(
+        &mut self,
+        payments: &Payments,
+        means: &impl Means,
+        at: u32,
+        payment: Handle,
+        row: &PaymentRow,
+    ) -> bool {
         let creditor = payments.place(row.creditor);
+        let takes = match creditor {
+            Some(creditor) => self.places[creditor].takes,
+            None => means.takes(row.creditor),
+        };
+        if !takes {
+            return false;
+        }
+        self.has_groups |= row.group != NONE;
         let place = &mut self.places[at as usize];
         self.entries[place.stop as usize] = Entry {
             amount: row.amount as i128,
@@ -196,6 +217,7 @@ impl Netting {
             class: row.class,
         };
         place.stop += 1;
+        true
     }
 
     /// Finds which limits each entry counts toward.
@@ -251,6 +273,9 @@ impl Netting {
 
     fn find_legs(&mut self) {
         self.legs.clear();
+        if !self.has_groups {
+            return;
+        }
         for (at, place) in self.places.iter().enumerate() {
             for entry in place.start..place.stop {
                 let group = self.entries[entry as usize].group;

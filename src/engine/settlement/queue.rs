@@ -11,7 +11,7 @@ use super::payment::{HELD, NONE, NOT_DUE, PaymentRow, some};
 use super::worklist::{Visit, Worklist};
 use crate::engine::index::{Handle, Index, hash_128};
 use crate::memory::Take;
-use crate::prefetch::prefetch;
+use crate::prefetch::{prefetch, prefetch_pair};
 use crate::protocol::command::{Position, Priority};
 use crate::protocol::event::{PaymentState, SettledBy};
 use crate::protocol::reason::Reason;
@@ -111,6 +111,24 @@ impl Payments {
         self.by_id.bucket(hash_128(id.0))
     }
 
+    /// Asks for the lines of a payment that settles soon.
+    #[inline]
+    pub(in crate::engine) fn touch(&self, payment: Handle) {
+        prefetch_pair(&self.rows[payment as usize]);
+    }
+
+    /// Asks for what leaving its queue takes: neighbours, and the bucket of its pair.
+    #[inline]
+    pub(in crate::engine) fn touch_neighbours(&self, payment: Handle) {
+        let row = self.row(payment);
+        for near in [row.next, row.previous] {
+            if let Some(near) = self.rows.get(near as usize) {
+                prefetch(near);
+            }
+        }
+        prefetch(self.by_pair.bucket(hash_pair(row.debtor, row.creditor)));
+    }
+
     /// Payments that wait at all accounts.
     pub(in crate::engine) fn queued(&self) -> u64 {
         self.queued
@@ -199,11 +217,13 @@ impl Payments {
         desk.first.iter().find_map(|first| some(*first))
     }
 
-    /// The payment behind `row` in the queue of its desk, of its class or a lower one.
+    /// The payment behind `row` in the queue of the desk at `place`, of its class or a lower one.
     #[inline]
-    pub(super) fn next_of_queue(&self, desk: &Desk, row: &PaymentRow) -> Option<Handle> {
-        let below = &desk.first[row.class as usize + 1..];
-        let next = some(row.next).or_else(|| below.iter().find_map(|first| some(*first)));
+    pub(super) fn next_of_queue(&self, place: u32, row: &PaymentRow) -> Option<Handle> {
+        let next = some(row.next).or_else(|| {
+            let below = &self.desks[place as usize].first[row.class as usize + 1..];
+            below.iter().find_map(|first| some(*first))
+        });
         if let Some(next) = next {
             prefetch(&self.rows[next as usize]);
         }

@@ -1,0 +1,306 @@
+//! Collateral: pledges make credit. A pledge by command gives credit for all it is worth; automatic
+//! collateral gives a group that is short of cash exactly what is missing, for securities that it
+//! buys or that its buyer has. A lower value takes credit back, and where it was used calls margin.
+
+use super::{answer, ok, rejected};
+use crate::engine::collateral::{PoolRow, ValueRow, WHOLE_BPS};
+use crate::engine::index::Handle;
+use crate::engine::ledger::NOTIONAL_MAX;
+use crate::engine::outbox::Outbox;
+use crate::engine::state::State;
+use crate::protocol::command::{CommandKind, Pledge, SetCollateralPool, SetCollateralValue};
+use crate::protocol::event::{self, EventKind};
+use crate::protocol::reason::Reason;
+use crate::protocol::units::{AccountId, Amount};
+use crate::protocol::wire::Zero;
+
+/// Says what a security is worth as cover; every pool that holds it is valued anew.
+pub(in crate::engine) fn set_collateral_value(
+    state: &mut State,
+    asked: &SetCollateralValue,
+    out: &mut Outbox,
+) {
+    let kind = CommandKind::SetCollateralValue;
+    let id = asked.asset.0.into();
+    let Some(asset) = state.assets.find(asked.asset.0) else {
+        rejected(kind, id, Reason::AssetNotFound, out);
+        return;
+    };
+    if asked.haircut_bps > WHOLE_BPS {
+        rejected(kind, id, Reason::OutOfRange, out);
+        return;
+    }
+    // From here it succeeds.
+    let value = ValueRow::new(asset, asked.price, asked.haircut_bps);
+    state.collateral.set_value(value);
+    ok(kind, out);
+    for at in 0..state.collateral.pools().len() as u32 {
+        let securities = state.collateral.pool(at).securities;
+        if state.ledger.row(securities).asset == asset {
+            revalue(state, at, out);
+        }
+    }
+}
+
+/// Gives a cash account a pool, or changes its pool's cap and mode.
+pub(in crate::engine) fn set_collateral_pool(
+    state: &mut State,
+    asked: &SetCollateralPool,
+    out: &mut Outbox,
+) {
+    let result = check_pool(state, asked).map(|(cash, securities)| {
+        let automatic = asked.automatic.is_yes();
+        match state.collateral.find(cash) {
+            Some(at) => {
+                state.collateral.pool_mut(at).set(asked.cap, automatic);
+                at
+            }
+            None => {
+                let at = state.collateral.pools().len() as u32;
+                let pool = PoolRow::new(cash, securities, asked.cap, automatic);
+                state.collateral.add(pool);
+                at
+            }
+        }
+    });
+    let kind = CommandKind::SetCollateralPool;
+    answer(kind, asked.account.0.into(), result.map(|_| ()), out);
+    if let Ok(at) = result {
+        revalue(state, at, out);
+    }
+}
+
+fn check_pool(state: &State, asked: &SetCollateralPool) -> Result<(Handle, Handle), Reason> {
+    let cash = state.ledger.find(asked.account);
+    let cash = cash.ok_or(Reason::AccountNotFound)?;
+    let securities = state.ledger.find(asked.securities_account);
+    let securities = securities.ok_or(Reason::AccountNotFound)?;
+    let (one, other) = (state.ledger.row(cash), state.ledger.row(securities));
+    if one.asset == other.asset || one.participant != other.participant {
+        return Err(Reason::OutOfRange);
+    }
+    if asked.cap.0 > NOTIONAL_MAX {
+        return Err(Reason::AmountOutOfRange);
+    }
+    match state.collateral.find(cash) {
+        Some(at) if state.collateral.pool(at).securities != securities => {
+            Err(Reason::ExistsWithDifferentContent)
+        }
+        None if !state.collateral.has_room() => Err(Reason::CapacityExhausted),
+        _ => Ok((cash, securities)),
+    }
+}
+
+/// Pledges securities of a pool's account: they are held, and give credit for what they are worth.
+pub(in crate::engine) fn pledge_collateral(state: &mut State, asked: &Pledge, out: &mut Outbox) {
+    let kind = CommandKind::PledgeCollateral;
+    let found = find_pool(state, asked).and_then(|at| {
+        let securities = state.collateral.pool(at).securities;
+        state.ledger.check_cover(securities, asked.quantity)?;
+        Ok(at)
+    });
+    let at = match found {
+        Ok(at) => at,
+        Err(reason) => {
+            rejected(kind, asked.account.0.into(), reason, out);
+            return;
+        }
+    };
+    // From here it succeeds.
+    let pool = state.collateral.pool_mut(at);
+    pool.pledged += asked.quantity.0;
+    state.ledger.hold(pool.securities, asked.quantity);
+    ok(kind, out);
+    grant(state, at, worth(state, at));
+    tell(state, at, out);
+}
+
+/// Takes pledged securities back, where what stays covers the credit that is used.
+pub(in crate::engine) fn release_collateral(state: &mut State, asked: &Pledge, out: &mut Outbox) {
+    let kind = CommandKind::ReleaseCollateral;
+    let found = find_pool(state, asked).and_then(|at| {
+        let pool = state.collateral.pool(at);
+        let rest = pool.pledged.checked_sub(asked.quantity.0);
+        let rest = rest.ok_or(Reason::OutOfRange)?;
+        let taken = pool.credit.saturating_sub(value(state, at, rest));
+        if state.ledger.row(pool.cash).available() < taken as i128 {
+            return Err(Reason::InsufficientLiquidity);
+        }
+        Ok(at)
+    });
+    let at = match found {
+        Ok(at) => at,
+        Err(reason) => {
+            rejected(kind, asked.account.0.into(), reason, out);
+            return;
+        }
+    };
+    // From here it succeeds.
+    let pool = state.collateral.pool_mut(at);
+    pool.pledged -= asked.quantity.0;
+    let (securities, credit) = (pool.securities, pool.credit);
+    state.ledger.release(securities, asked.quantity);
+    ok(kind, out);
+    grant(state, at, credit.min(worth(state, at)));
+    tell(state, at, out);
+    state.liquidity_rose(securities);
+}
+
+fn find_pool(state: &State, asked: &Pledge) -> Result<Handle, Reason> {
+    let cash = state.ledger.find(asked.account);
+    let cash = cash.ok_or(Reason::AccountNotFound)?;
+    if asked.quantity == Amount::ZERO {
+        return Err(Reason::AmountMustNotBeZero);
+    }
+    if asked.quantity.0 > NOTIONAL_MAX {
+        return Err(Reason::AmountOutOfRange);
+    }
+    state.collateral.find(cash).ok_or(Reason::PoolNotFound)
+}
+
+/// The credit that a quantity of a pool's security is worth, at most the pool's cap.
+fn value(state: &State, at: Handle, quantity: u128) -> u128 {
+    let pool = state.collateral.pool(at);
+    let asset = state.ledger.row(pool.securities).asset;
+    let row = state.collateral.value(asset);
+    row.map_or(0, |row| row.credit(quantity, pool.cap))
+}
+
+/// The credit that all a pool holds is worth.
+fn worth(state: &State, at: Handle) -> u128 {
+    value(state, at, state.collateral.pool(at).pledged)
+}
+
+/// Makes the credit that a pool gives `credit`, in its account's line.
+fn grant(state: &mut State, at: Handle, credit: u128) {
+    let pool = state.collateral.pool_mut(at);
+    let (cash, before) = (pool.cash, pool.credit);
+    pool.credit = credit;
+    let line = state.ledger.row(cash).credit_line - before + credit;
+    state.ledger.set_credit_line(cash, Amount(line));
+    if credit > before {
+        state.liquidity_rose(cash);
+    }
+}
+
+/// Values a pool anew. What an automatic pool gave stays, as far as it is covered.
+fn revalue(state: &mut State, at: Handle, out: &mut Outbox) {
+    let (pool, worth) = (*state.collateral.pool(at), worth(state, at));
+    let credit = if pool.is_automatic() {
+        pool.credit.min(worth)
+    } else {
+        worth
+    };
+    if credit == pool.credit {
+        return;
+    }
+    grant(state, at, credit);
+    tell(state, at, out);
+    let available = state.ledger.row(pool.cash).available();
+    if available < 0 {
+        let body = event::MarginCall {
+            account: AccountId(state.ledger.row(pool.cash).id),
+            _reserved: [Zero::Zero; 8],
+            shortfall: Amount(available.unsigned_abs()),
+        };
+        out.push(EventKind::MarginCall, &body);
+    }
+}
+
+/// Says where a pool stands.
+fn tell(state: &State, at: Handle, out: &mut Outbox) {
+    let pool = state.collateral.pool(at);
+    let body = event::Collateral {
+        account: AccountId(state.ledger.row(pool.cash).id),
+        securities_account: AccountId(state.ledger.row(pool.securities).id),
+        pledged: Amount(pool.pledged),
+        credit: Amount(pool.credit),
+    };
+    out.push(EventKind::Collateral, &body);
+}
+
+/// What automatic collateral would do for a group.
+#[derive(Clone, Copy)]
+pub(super) struct AutoPledge {
+    pool: Handle,
+    credit: u128,
+    quantity: u128,
+}
+
+/// The pledge that would give `cash` the `missing` cash, out of what its securities account has and
+/// gets (`incoming`); `None` where the pool, the cap or the securities do not reach.
+pub(super) fn plan_pledge(
+    state: &State,
+    cash: Handle,
+    missing: u128,
+    incoming: impl Fn(Handle) -> i128,
+) -> Option<AutoPledge> {
+    let at = state.collateral.find(cash)?;
+    let pool = state.collateral.pool(at);
+    if !pool.is_automatic() || pool.credit + missing > pool.cap {
+        return None;
+    }
+    let value = state
+        .collateral
+        .value(state.ledger.row(pool.securities).asset)?;
+    let quantity = value.quantity_for(missing)?;
+    let has = state.ledger.row(pool.securities).available() + incoming(pool.securities);
+    (i128::try_from(quantity).is_ok_and(|quantity| quantity <= has)).then_some(AutoPledge {
+        pool: at,
+        credit: missing,
+        quantity,
+    })
+}
+
+/// Gives the credit of a planned pledge. The securities follow with [`hold_pledge`], when the group
+/// has brought them.
+pub(super) fn give_credit(state: &mut State, pledge: AutoPledge) {
+    let credit = state.collateral.pool(pledge.pool).credit;
+    grant(state, pledge.pool, credit + pledge.credit);
+}
+
+/// Holds the securities of a planned pledge.
+pub(super) fn hold_pledge(state: &mut State, pledge: AutoPledge, out: &mut Outbox) {
+    let pool = state.collateral.pool_mut(pledge.pool);
+    pool.pledged += pledge.quantity;
+    state.ledger.hold(pool.securities, Amount(pledge.quantity));
+    tell(state, pledge.pool, out);
+}
+
+/// The day is over: automatic credit is repaid as far as there is cash, and what covered it goes
+/// free. What cannot be repaid is called.
+pub(in crate::engine) fn repay(state: &mut State, out: &mut Outbox) {
+    for at in 0..state.collateral.pools().len() as u32 {
+        let pool = *state.collateral.pool(at);
+        if !pool.is_automatic() || pool.credit == 0 {
+            continue;
+        }
+        let available = state.ledger.row(pool.cash).available();
+        let repaid = u128::try_from(available).unwrap_or(0).min(pool.credit);
+        let credit = pool.credit - repaid;
+        let asset = state.ledger.row(pool.securities).asset;
+        let needed = state.collateral.value(asset);
+        let needed = needed.and_then(|value| value.quantity_for(credit));
+        let keep = needed.unwrap_or(pool.pledged).min(pool.pledged);
+        state.collateral.pool_mut(at).pledged = keep;
+        state
+            .ledger
+            .release(pool.securities, Amount(pool.pledged - keep));
+        grant(state, at, credit);
+        tell(state, at, out);
+        if credit > 0 {
+            let body = event::MarginCall {
+                account: AccountId(state.ledger.row(pool.cash).id),
+                _reserved: [Zero::Zero; 8],
+                shortfall: Amount(credit),
+            };
+            out.push(EventKind::MarginCall, &body);
+        }
+    }
+}
+
+/// The credit that pledges give an account.
+pub(super) fn credit_of(state: &State, cash: Handle) -> u128 {
+    let pool = state.collateral.find(cash);
+    pool.map_or(0, |at| state.collateral.pool(at).credit)
+}
