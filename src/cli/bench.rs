@@ -343,8 +343,9 @@ fn run_settlement(args: &Args) -> Result<Report, CliError> {
             queues.queue(queued);
             // The first run finds no money; it takes the memory that runs work in.
             queues.run(algorithm);
-let repeats = (0..5).map(|_| queues.run(algorithm).elapsed);
-            let idle = (queues.queued(), repeats.min().expect("five"));
+            let repeats = (0..5).map(|_| queues.run(algorithm).elapsed);
+            let least = repeats.min().expect("five");
+            let idle = (queues.queued(), least);
             queues.fund(20);
             let waiting = queues.queued();
             let run = queues.run(algorithm);
