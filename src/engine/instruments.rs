@@ -97,7 +97,7 @@ impl InstrumentRow {
         if price.0 < self.min_price || price.0 > self.max_price {
             return Err(Reason::OutsidePriceBand);
         }
-        if self.price_step != 1 && price.0.unsigned_abs() % self.price_step != 0 {
+        if self.price_step != 1 && !price.0.unsigned_abs().is_multiple_of(self.price_step) {
             return Err(Reason::PriceNotOnTick);
         }
         match self.reference() {

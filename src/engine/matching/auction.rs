@@ -66,7 +66,7 @@ impl Matching {
         let mut bids = bids.iter().rev().copied().peekable();
         let mut asks = self.level_rows(book, Shelf::Asks).peekable();
         let price = |level: u32| self.ladders.levels[level].price().0;
-        // The best so far, and the last that is as good as it.
+        // The lowest of the best so far, the highest as good as it, and of those the nearest.
         let mut best: Option<(Candidate, Candidate, Candidate)> = None;
         loop {
             let ask = asks.peek().map(|level| price(*level));
@@ -91,12 +91,11 @@ impl Matching {
             best = Some(match best {
                 None => (here, here, here),
                 Some((first, _, _)) if key(&here) < key(&first) => (here, here, here),
-                Some((first, last, near)) if key(&here) == key(&first) => {
+                Some((first, _, near)) if key(&here) == key(&first) => {
                     // Prices rise, so the first of two equally near is the lower.
                     let off = |c: &Candidate| {
                         reference.map_or(0, |Price(reference)| c.price.abs_diff(reference))
                     };
-                    let _ = last;
                     (
                         first,
                         here,

@@ -258,10 +258,10 @@ impl Pair {
             return Err(format!("expected {expected:#?}, saw {seen:#?}"));
         }
         self.kinds.extend(seen.iter().map(|seen| kind_of(seen)));
-        if at % self.every != 0 {
+        if !at.is_multiple_of(self.every) {
             return Ok(());
         }
-        if at % 7 == 0 {
+        if at.is_multiple_of(7) {
             self.engine.audit()?;
         }
         if at % 64 == 32 {

@@ -174,9 +174,8 @@ fn how(old: &OrderView, stage: Stage, keeps_priority: bool) -> How {
     match old.place {
         Place::Beside | Place::Outside => How::Waits,
         Place::Book if keeps_priority => How::Shrinks,
-        Place::Book if stage == Stage::Accumulates || old.order_type == OrderType::Pegged => {
-            How::Rests
-        }
+        // An order for the close that an opening auction finds in the book accumulates like others.
+        Place::Book if stage != Stage::Trades || old.order_type == OrderType::Pegged => How::Rests,
         Place::Book => How::Moves,
     }
 }
