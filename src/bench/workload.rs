@@ -19,8 +19,9 @@ use zerocopy::{Immutable, IntoBytes};
 
 /// A stream of commands after some that set the scene.
 pub trait Workload {
-    /// What must be executed first.
-    fn setup(&mut self) -> Vec<CommandFrame>;
+    /// What must be executed first, one by one: for ten million accounts a list of it would take
+    /// more memory than the accounts.
+    fn setup(&mut self) -> Box<dyn Iterator<Item = CommandFrame>>;
     /// Writes the next command into a slot.
     fn next(&mut self, slot: &mut CommandSlot);
 }
@@ -165,10 +166,10 @@ impl Transfers {
 }
 
 impl Workload for Transfers {
-    fn setup(&mut self) -> Vec<CommandFrame> {
-        let mut all = vec![create_asset(1, "EUR"), create_participant(1, "BANK")];
-        all.extend((1..=self.accounts).map(|id| create_account(id, 1, 1, AccountFlags::NONE)));
-        all
+    fn setup(&mut self) -> Box<dyn Iterator<Item = CommandFrame>> {
+        let names = [create_asset(1, "EUR"), create_participant(1, "BANK")];
+        let open = |id| create_account(id, 1, 1, AccountFlags::NONE);
+        Box::new(names.into_iter().chain((1..=self.accounts).map(open)))
     }
 
     fn next(&mut self, slot: &mut CommandSlot) {
@@ -198,7 +199,7 @@ impl TwoPhase {
 }
 
 impl Workload for TwoPhase {
-    fn setup(&mut self) -> Vec<CommandFrame> {
+    fn setup(&mut self) -> Box<dyn Iterator<Item = CommandFrame>> {
         self.plain.setup()
     }
 
@@ -235,7 +236,7 @@ impl Payments {
 }
 
 impl Workload for Payments {
-    fn setup(&mut self) -> Vec<CommandFrame> {
+    fn setup(&mut self) -> Box<dyn Iterator<Item = CommandFrame>> {
         self.0.setup()
     }
 
@@ -384,7 +385,7 @@ impl Orders {
 }
 
 impl Workload for Orders {
-    fn setup(&mut self) -> Vec<CommandFrame> {
+    fn setup(&mut self) -> Box<dyn Iterator<Item = CommandFrame>> {
         let mut all = vec![
             create_asset(CASH, "EUR"),
             create_asset(SHARE, "SHARE"),
@@ -444,7 +445,7 @@ impl Workload for Orders {
             let body = self.place(TimeInForce::Gtc);
             all.push(CommandFrame::new(CommandKind::PlaceOrder, &body));
         }
-        all
+        Box::new(all.into_iter())
     }
 
     fn next(&mut self, slot: &mut CommandSlot) {
