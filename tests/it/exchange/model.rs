@@ -1081,9 +1081,12 @@ impl Exchange {
             new.shown = old.shown.min(leaves);
             self.orders.push(new);
         } else {
-            if p.kind != Kind::Pegged {
-                new.price = limit;
-            }
+            new.price = match (p.kind, p.side) {
+                // Where it stands, but never beyond its own price.
+                (Kind::Pegged, Side::Buy) => old.price.min(limit),
+                (Kind::Pegged, Side::Sell) => old.price.max(limit),
+                _ => limit,
+            };
             if takes {
                 self.run(new);
             } else {

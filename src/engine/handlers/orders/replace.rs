@@ -1,7 +1,7 @@
 //! Changes to live orders: less at the same price keeps its place, anything else goes to the back,
 //! and may trade on the way. What waits beside the book changes where it is.
 
-use super::entry::{Stage, check_open, needs, shows_enough};
+use super::entry::{Stage, check_open, needs, shows_enough, within};
 use super::execution::{cover_account, execute, settle_book};
 use super::{asked_id, find_own};
 use crate::engine::handlers::fills::held_for;
@@ -93,8 +93,9 @@ pub(in crate::engine) fn replace_order(state: &mut State, asked: &ReplaceOrder, 
             execute(state, slot, needs, false, out);
         }
         How::Rests => {
+            // A pegged order moves with the book, but never stands beyond its own price.
             let stands = if old.order_type == OrderType::Pegged {
-                old.price
+                within(old.side, old.price, price)
             } else {
                 price
             };
