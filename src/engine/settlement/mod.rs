@@ -2,6 +2,7 @@
 //! the algorithms that settle together what cannot settle alone.
 
 mod bilateral;
+mod bounds;
 pub(super) mod desk;
 mod greedy;
 mod gridlock;
@@ -11,6 +12,7 @@ pub(super) mod netting;
 pub(super) mod payment;
 pub(super) mod queue;
 pub(super) mod roll;
+pub(super) mod saved;
 pub(super) mod switches;
 pub(super) mod together;
 pub(super) mod worklist;

@@ -172,10 +172,8 @@ impl Netting {
         while !cursors.is_empty() {
             cursors.retain_mut(|(at, payment)| {
                 let row = payments.row(*payment);
-                if row.is_eligible() {
-                    if !self.lay_down(payments, means, *at, *payment, row) {
-                        return false;
-                    }
+                if row.is_eligible() && !self.lay_down(payments, means, *at, *payment, row) {
+                    return false;
                 }
                 match payments.next_of_queue(*at, row) {
                     Some(next) => {

@@ -5,10 +5,10 @@
 //! Links are handles, so a queued payment costs its row and two index entries: 128 + 32 to 64
 //! bytes.
 
-use super::desk::{Desk, UNLIMITED};
-use super::limits::{BilateralLimits, LimitRow, hash_pair};
+use super::desk::Desk;
+use super::limits::{BilateralLimits, hash_pair};
 use super::payment::{HELD, NONE, NOT_DUE, PaymentRow, some};
-use super::worklist::{Visit, Worklist};
+use super::worklist::Worklist;
 use crate::engine::index::{Handle, Index, hash_128};
 use crate::memory::Take;
 use crate::prefetch::{prefetch, prefetch_pair};
@@ -160,6 +160,9 @@ impl Payments {
     /// The place of the account's desk among [`Payments::desks`].
     #[inline]
     pub(in crate::engine) fn place(&self, account: Handle) -> Option<usize> {
+        if self.desks.is_empty() {
+            return None;
+        }
         (self.desk_of[account as usize] as usize).checked_sub(1)
     }
 
@@ -248,7 +251,7 @@ impl Payments {
         })
     }
 
-    fn pair_head(&self, debtor: Handle, creditor: Handle) -> Option<Handle> {
+    pub(super) fn pair_head(&self, debtor: Handle, creditor: Handle) -> Option<Handle> {
         if self.queued == 0 {
             return None;
         }
@@ -462,7 +465,7 @@ impl Payments {
     }
 
     /// Puts the payment into its queue where its class and order key place it: almost always last.
-    fn link(&mut self, payment: Handle) {
+    pub(super) fn link(&mut self, payment: Handle) {
         let row = self.rows[payment as usize];
         let class = row.class as usize;
         self.open_desk(row.debtor);
@@ -524,7 +527,7 @@ impl Payments {
     }
 
     /// Puts the payment among those of its debtor to the same creditor, by order key.
-    fn link_pair(&mut self, payment: Handle) {
+    pub(super) fn link_pair(&mut self, payment: Handle) {
         let (debtor, creditor, key) = {
             let row = self.row(payment);
             (row.debtor, row.creditor, row.order_key)
@@ -599,399 +602,4 @@ fn gate_of(class: Priority, bypass: bool) -> Priority {
         Priority::Normal if bypass => Priority::High,
         class => class,
     }
-}
-
-/// What bounds payments beside money.
-impl Payments {
-    /// Whether a payment leaves reservations and limits whole. `liquidity` is what its debtor has
-    /// to spend, `None` where it has no floor.
-    #[inline]
-    pub(in crate::engine) fn check_bounds(
-        &self,
-        (debtor, creditor): (Handle, Handle),
-        amount: u128,
-        class: Priority,
-        liquidity: impl FnOnce() -> Option<i128>,
-    ) -> Result<(), Reason> {
-        let Some(desk) = self.desk(debtor) else {
-            return Ok(());
-        };
-        let reserved = desk.reserved_against(class);
-        if reserved > 0
-            && let Some(liquidity) = liquidity()
-            && liquidity - (amount as i128) < reserved as i128
-        {
-            return Err(Reason::Reserved);
-        }
-        if class != Priority::Normal || !desk.is_limited() {
-            return Ok(());
-        }
-        match self.room_toward(debtor, creditor) {
-            Some((room, reason)) if room < amount as i128 => Err(reason),
-            _ => Ok(()),
-        }
-    }
-
-    /// What normal payments of `debtor` may still net send to `creditor`, and which limit says so;
-    /// `None` where none does.
-    pub(in crate::engine) fn room_toward(
-        &self,
-        debtor: Handle,
-        creditor: Handle,
-    ) -> Option<(i128, Reason)> {
-        let desk = self.desk(debtor)?;
-        if let Some(limit) = self.bilateral(desk, creditor) {
-            let row = self.limits.row(limit);
-            return Some((row.amount as i128 - row.used, Reason::LimitBilateral));
-        }
-        (desk.multilateral != UNLIMITED).then(|| {
-            let room = desk.multilateral as i128 - desk.multilateral_used;
-            (room, Reason::LimitMultilateral)
-        })
-    }
-
-    /// The bilateral limit of a desk toward an account.
-    #[inline]
-    pub(in crate::engine) fn bilateral(&self, desk: &Desk, toward: Handle) -> Option<Handle> {
-        if desk.bilateral == 0 {
-            return None;
-        }
-        let limit = self.limits.find(desk.account, toward)?;
-        (self.limits.row(limit).amount != UNLIMITED).then_some(limit)
-    }
-
-    /// A payment has been paid: what it uses of reservations and limits, and what it gives back to
-    /// its creditor's.
-    #[inline]
-    pub(in crate::engine) fn note_paid(
-        &mut self,
-        debtor: Handle,
-        creditor: Handle,
-        amount: u128,
-        class: Priority,
-    ) {
-        if let Some(at) = self.place(debtor) {
-            self.desks[at].pay(class, amount);
-            if class == Priority::Normal && self.desks[at].is_limited() {
-                self.use_limit(at, creditor, amount as i128);
-            }
-        }
-        if let Some(at) = self.place(creditor)
-            && self.desks[at].is_limited()
-        {
-            self.use_limit(at, debtor, -(amount as i128));
-        }
-    }
-
-    fn use_limit(&mut self, at: usize, toward: Handle, amount: i128) {
-        match self.bilateral(&self.desks[at], toward) {
-            Some(limit) => self.limits.row_mut(limit).used += amount,
-            None if self.desks[at].multilateral != UNLIMITED => {
-                self.desks[at].multilateral_used += amount;
-            }
-            None => {}
-        }
-    }
-
-    /// Whether another bilateral limit can be set.
-    pub(in crate::engine) fn has_limit_room(&self, account: Handle, counterparty: Handle) -> bool {
-        self.limits.find(account, counterparty).is_some() || self.limits.has_room()
-    }
-
-    /// Sets or removes a bilateral limit; there is room. A new one starts with nothing sent.
-    pub(in crate::engine) fn set_bilateral(
-        &mut self,
-        account: Handle,
-        counterparty: Handle,
-        amount: u128,
-    ) {
-        let old = self.limits.find(account, counterparty);
-        let was_set = old.is_some_and(|at| self.limits.row(at).amount != UNLIMITED);
-        match old {
-            Some(at) => {
-                let row = self.limits.row_mut(at);
-                row.amount = amount;
-                if !was_set {
-                    row.used = 0;
-                }
-            }
-            None if amount != UNLIMITED => self.limits.add(account, counterparty, amount),
-            None => {}
-        }
-        let desk = self.open_desk(account);
-        match (was_set, amount != UNLIMITED) {
-            (false, true) => desk.bilateral += 1,
-            (true, false) => desk.bilateral -= 1,
-            _ => {}
-        }
-    }
-
-    /// Sets or removes a multilateral limit. A new one starts with nothing sent.
-    pub(in crate::engine) fn set_multilateral(&mut self, account: Handle, amount: u128) {
-        let desk = self.open_desk(account);
-        if desk.multilateral == UNLIMITED {
-            desk.multilateral_used = 0;
-        }
-        desk.multilateral = amount;
-    }
-
-    /// A new day: reservations as set, nothing sent.
-    pub(in crate::engine) fn start_day(&mut self) {
-        self.limits.start_day();
-        for desk in &mut self.desks {
-            desk.start_day();
-        }
-    }
-}
-
-/// The worklist of release.
-impl Payments {
-    /// Notes that something at `account` may go now, if anything waits there.
-    #[inline]
-    pub(in crate::engine) fn note_risen(&mut self, account: Handle, sequence: u64) {
-        if self.queued == 0 {
-            return;
-        }
-        if let Some(at) = self.place(account) {
-            let desk = &mut self.desks[at];
-            if desk.queued > 0 && desk.risen_at == 0 {
-                desk.risen_at = sequence;
-                self.worklist.push(sequence, account);
-            }
-        }
-    }
-
-    /// Whether nothing is left to look at.
-    #[inline]
-    pub(in crate::engine) fn is_settled_down(&self) -> bool {
-        self.worklist.is_empty()
-    }
-
-    /// The account being looked at, or else the next one.
-    #[inline]
-    pub(in crate::engine) fn next_visit(&mut self) -> Option<Visit> {
-        if self.worklist.visit.is_idle() {
-            let account = self.worklist.pop()?;
-            let at = self.place(account).expect("what has risen has a desk");
-            self.desks[at].risen_at = 0;
-            self.worklist.visit = Visit {
-                account,
-                cursor: NONE,
-            };
-        }
-        Some(self.worklist.visit)
-    }
-
-    /// Breaks the present visit off, to go on with `cursor` later; `None` ends it.
-    #[inline]
-    pub(in crate::engine) fn leave(&mut self, cursor: Option<Handle>) {
-        match cursor {
-            Some(cursor) => self.worklist.visit.cursor = cursor,
-            None => self.worklist.visit = Visit::IDLE,
-        }
-    }
-
-    /// Whether the account is on the list.
-    pub(in crate::engine) fn is_risen(&self, account: Handle) -> bool {
-        self.worklist.visit.account == account
-            || self.desk(account).is_some_and(|desk| desk.risen_at != 0)
-    }
-
-    /// No normal payment queued at the account is smaller than this.
-    #[inline]
-    pub(in crate::engine) fn smallest_normal(&self, account: Handle) -> u128 {
-        self.desk(account).map_or(u128::MAX, |desk| desk.smallest)
-    }
-
-    /// A visit that saw every normal payment found none smaller that stays.
-    #[inline]
-    pub(in crate::engine) fn set_smallest(&mut self, account: Handle, smallest: u128) {
-        if let Some(at) = self.place(account) {
-            self.desks[at].smallest = smallest;
-        }
-    }
-
-    /// A payment leaves its place: a visit broken off there goes on behind it.
-    fn leave_visit(&mut self, payment: Handle) {
-        if self.worklist.visit.cursor == payment {
-            let row = self.row(payment);
-            // Without a payment behind it the visit begins anew: looking twice does no harm.
-            self.worklist.visit.cursor = row.next;
-        }
-    }
-}
-
-/// Snapshot, digest, audit.
-impl Payments {
-    /// What the queues do not say: where the next payment goes, and the visit broken off.
-    pub(in crate::engine) fn marks(&self) -> ([Marks; 1], [Visit; 1]) {
-        ([self.order], [self.worklist.visit])
-    }
-
-    /// The desks without their links.
-    pub(in crate::engine) fn canonical_desks(&self) -> Vec<Desk> {
-        self.desks.iter().map(Desk::canonical).collect()
-    }
-
-    /// Rebuilds the payments around rows read from a snapshot. `queue_order` lists the waiting ones
-    /// account by account in settlement order.
-    pub(in crate::engine) fn restore(
-        saved: SavedPayments,
-        payments: u32,
-        accounts: u32,
-        window_days: u32,
-    ) -> Option<Payments> {
-        let room = payments.max(saved.rows.len() as u32);
-        let mut all = Payments::new(room, accounts, window_days);
-        all.order = saved.order;
-        all.limits = BilateralLimits::restore(saved.limits, accounts);
-        for mut row in saved.rows {
-            row.next = NONE;
-            row.previous = NONE;
-            row.pair_next = NONE;
-            row.pair_previous = NONE;
-            row.pair_last = NONE;
-            if row.group == NONE {
-                all.by_id.insert(hash_128(row.id), all.rows.len() as u32);
-            }
-            all.rows.push(row);
-        }
-        for desk in &saved.desks {
-            let fresh = all.open_desk(desk.account);
-            *fresh = Desk {
-                value: 0,
-                queued: 0,
-                eligible: [0; 3],
-                first: [NONE; 3],
-                last: [NONE; 3],
-                ..*desk
-            };
-            if desk.risen_at != 0 {
-                all.worklist.push(desk.risen_at, desk.account);
-            }
-        }
-        for payment in &saved.queue_order {
-            all.rows
-                .get(*payment as usize)
-                .filter(|row| row.is_waiting())?;
-            all.link(*payment);
-        }
-        for desk in &saved.desks {
-            all.open_desk(desk.account).smallest = desk.smallest;
-        }
-        let mut by_age = saved.queue_order;
-        by_age.sort_unstable_by_key(|payment| all.row(*payment).order_key);
-        for payment in by_age {
-            all.link_pair(payment);
-        }
-        all.worklist.visit = saved.visit;
-        Some(all)
-    }
-
-    /// Waiting payments, account by account in settlement order.
-    pub(in crate::engine) fn queue_order(&self) -> Vec<Handle> {
-        (0..self.desk_of.len() as u32)
-            .filter(|account| self.desk_of[*account as usize] != 0)
-            .flat_map(|account| self.iter(account))
-            .collect()
-    }
-
-    /// The room's invariants: every waiting payment is in its queue once and in order, counts and
-    /// values agree, pairs hold what waits.
-    pub(in crate::engine) fn audit(&self) -> Result<(), String> {
-        let mut seen = 0u64;
-        for desk in &self.desks {
-            seen += self.audit_desk(desk)?;
-        }
-        let waiting = self.rows.iter().filter(|row| row.is_waiting()).count() as u64;
-        if seen != self.queued || waiting != self.queued {
-            return Err(format!(
-                "{} payments wait, {seen} found in queues, {waiting} say so",
-                self.queued
-            ));
-        }
-        self.audit_pairs()?;
-        let is_lost = |row: &&PaymentRow| row.group == NONE && self.find(row.id()).is_none();
-        match self.rows.iter().find(is_lost) {
-            Some(row) => Err(format!("payment {}: not found by its id", row.id)),
-            None => Ok(()),
-        }
-    }
-
-    /// Every waiting payment hangs on the first of its pair, in order of key.
-    fn audit_pairs(&self) -> Result<(), String> {
-        let mut seen = 0u64;
-        for (at, row) in self.rows.iter().enumerate() {
-            if !row.is_waiting() || row.pair_previous != NONE {
-                continue;
-            }
-            if self.pair_head(row.debtor, row.creditor) != Some(at as u32) {
-                return Err(format!("payment {}: its pair is not found", row.id));
-            }
-            let mut last = None;
-            for payment in self.pair(row.debtor, row.creditor) {
-                let next = self.row(payment);
-                let is_placed = next.is_waiting()
-                    && (next.debtor, next.creditor) == (row.debtor, row.creditor)
-                    && last.is_none_or(|last| self.row(last).order_key < next.order_key);
-                if !is_placed {
-                    return Err(format!("payment {}: out of place in its pair", next.id));
-                }
-                last = Some(payment);
-                seen += 1;
-            }
-            if last != Some(row.pair_last) {
-                return Err(format!("payment {}: its pair ends elsewhere", row.id));
-            }
-        }
-        if seen == self.queued {
-            Ok(())
-        } else {
-            Err(format!("{} payments wait, {seen} in pairs", self.queued))
-        }
-    }
-
-    fn audit_desk(&self, desk: &Desk) -> Result<u64, String> {
-        let account = desk.account;
-        let (mut queued, mut value, mut eligible) = (0u32, 0u128, [0u32; 3]);
-        for class in Priority::ALL {
-            let mut last_key = i64::MIN;
-            for payment in self.class_iter(account, *class) {
-                let row = self.row(payment);
-                let is_placed = row.debtor == account
-                    && row.is_waiting()
-                    && row.class() == *class
-                    && row.order_key > last_key;
-                if !is_placed {
-                    let id = row.id;
-                    return Err(format!("payment {id}: in a queue it does not belong to"));
-                }
-                if *class == Priority::Normal && row.amount_alone() < desk.smallest {
-                    let id = row.id;
-                    return Err(format!("payment {id}: smaller than the smallest"));
-                }
-                last_key = row.order_key;
-                queued += 1;
-                value += row.amount;
-                eligible[*class as usize] += u32::from(row.is_eligible());
-            }
-        }
-        let counted = (desk.queued, desk.value, desk.eligible);
-        if counted != (queued, value, eligible) {
-            return Err(format!(
-                "account handle {account}: queue count or value is off"
-            ));
-        }
-        Ok(u64::from(queued))
-    }
-}
-
-/// What a snapshot holds of payments.
-pub(in crate::engine) struct SavedPayments {
-    pub(in crate::engine) rows: Vec<PaymentRow>,
-    pub(in crate::engine) queue_order: Vec<Handle>,
-    pub(in crate::engine) desks: Vec<Desk>,
-    pub(in crate::engine) limits: Vec<LimitRow>,
-    pub(in crate::engine) order: Marks,
-    pub(in crate::engine) visit: Visit,
 }

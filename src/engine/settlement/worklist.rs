@@ -3,6 +3,7 @@
 //! so it is part of the state.
 
 use super::payment::NONE;
+use super::queue::Payments;
 use crate::engine::index::Handle;
 use bytemuck::{Pod, Zeroable};
 use std::cmp::Reverse;
@@ -62,5 +63,82 @@ impl Worklist {
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.risen.is_empty() && self.visit.is_idle()
+    }
+}
+
+/// The worklist of release.
+impl Payments {
+    /// Notes that something at `account` may go now, if anything waits there.
+    #[inline]
+    pub(in crate::engine) fn note_risen(&mut self, account: Handle, sequence: u64) {
+        if self.queued == 0 {
+            return;
+        }
+        if let Some(at) = self.place(account) {
+            let desk = &mut self.desks[at];
+            if desk.queued > 0 && desk.risen_at == 0 {
+                desk.risen_at = sequence;
+                self.worklist.push(sequence, account);
+            }
+        }
+    }
+
+    /// Whether nothing is left to look at.
+    #[inline]
+    pub(in crate::engine) fn is_settled_down(&self) -> bool {
+        self.worklist.is_empty()
+    }
+
+    /// The account being looked at, or else the next one.
+    #[inline]
+    pub(in crate::engine) fn next_visit(&mut self) -> Option<Visit> {
+        if self.worklist.visit.is_idle() {
+            let account = self.worklist.pop()?;
+            let at = self.place(account).expect("what has risen has a desk");
+            self.desks[at].risen_at = 0;
+            self.worklist.visit = Visit {
+                account,
+                cursor: NONE,
+            };
+        }
+        Some(self.worklist.visit)
+    }
+
+    /// Breaks the present visit off, to go on with `cursor` later; `None` ends it.
+    #[inline]
+    pub(in crate::engine) fn leave(&mut self, cursor: Option<Handle>) {
+        match cursor {
+            Some(cursor) => self.worklist.visit.cursor = cursor,
+            None => self.worklist.visit = Visit::IDLE,
+        }
+    }
+
+    /// Whether the account is on the list.
+    pub(in crate::engine) fn is_risen(&self, account: Handle) -> bool {
+        self.worklist.visit.account == account
+            || self.desk(account).is_some_and(|desk| desk.risen_at != 0)
+    }
+
+    /// No normal payment queued at the account is smaller than this.
+    #[inline]
+    pub(in crate::engine) fn smallest_normal(&self, account: Handle) -> u128 {
+        self.desk(account).map_or(u128::MAX, |desk| desk.smallest)
+    }
+
+    /// A visit that saw every normal payment found none smaller that stays.
+    #[inline]
+    pub(in crate::engine) fn set_smallest(&mut self, account: Handle, smallest: u128) {
+        if let Some(at) = self.place(account) {
+            self.desks[at].smallest = smallest;
+        }
+    }
+
+    /// A payment leaves its place: a visit broken off there goes on behind it.
+    pub(super) fn leave_visit(&mut self, payment: Handle) {
+        if self.worklist.visit.cursor == payment {
+            let row = self.row(payment);
+            // Without a payment behind it the visit begins anew: looking twice does no harm.
+            self.worklist.visit.cursor = row.next;
+        }
     }
 }
