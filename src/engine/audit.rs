@@ -26,6 +26,7 @@ impl Engine {
         state.authorisation_steps.audit("authorisation step")?;
         state.deadlines.audit()?;
         audit_pending(state)?;
+        audit_participants(state)?;
         state.payments.audit()?;
         audit_groups(state)?;
         state.matching.audit()?;
@@ -119,6 +120,22 @@ fn audit_pending(state: &State) -> Result<(), String> {
                 row.id,
                 row.is_closed(),
                 closed[at]
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// An account pays and receives as its participant may.
+fn audit_participants(state: &State) -> Result<(), String> {
+    for row in state.ledger.rows() {
+        let owner = state.participants.row(row.participant);
+        let wanted = (owner.may_pay(), owner.may_receive());
+        let open = !row.is_closed();
+        if (row.may_pay(), row.may_receive()) != (wanted.0 && open, wanted.1 && open) {
+            return Err(format!(
+                "account {}: pays or receives otherwise than its participant may",
+                row.id
             ));
         }
     }

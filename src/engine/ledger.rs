@@ -25,6 +25,12 @@ pub(super) const NOTIONAL_MAX: u128 = 1 << 96;
 /// Set on an account that orders or fees may credit.
 const TRADING: u16 = 1 << 15;
 const CLOSED: u16 = AccountFlags::CLOSED.0;
+/// Set while its participant may not pay.
+const NO_DEBITS: u16 = 1 << 14;
+/// Set while its participant may not receive.
+const NO_CREDITS: u16 = 1 << 13;
+/// Bits of ours that nobody else sees.
+const INTERNAL: u16 = TRADING | NO_DEBITS | NO_CREDITS;
 const NO_ACCOUNT: u32 = u32::MAX;
 const NUMBERS_PER_GUESS: usize = 1_024;
 
@@ -98,18 +104,30 @@ impl AccountRow {
 
     /// The flags its opener gave it, and whether it is closed.
     pub(super) fn flags(&self) -> AccountFlags {
-        AccountFlags(self.flags & !TRADING)
+        AccountFlags(self.flags & !INTERNAL)
     }
 
     /// The flags its opener gave it.
     pub(super) fn opening_flags(&self) -> AccountFlags {
-        AccountFlags(self.flags & !(TRADING | CLOSED))
+        AccountFlags(self.flags & !(INTERNAL | CLOSED))
     }
 
     /// Whether a closing transfer is pending on it: nothing moves but what voids.
     #[inline]
     pub(super) fn is_closed(&self) -> bool {
         self.flags & CLOSED != 0
+    }
+
+    /// Whether it may be debited: its participant may pay, and it is not closed.
+    #[inline]
+    pub(super) fn may_pay(&self) -> bool {
+        self.flags & (CLOSED | NO_DEBITS) == 0
+    }
+
+    /// Whether it may be credited: its participant may receive, and it is not closed.
+    #[inline]
+    pub(super) fn may_receive(&self) -> bool {
+        self.flags & (CLOSED | NO_CREDITS) == 0
     }
 
     /// What a balancing debit may take: what the account has, its credit line included.
@@ -350,19 +368,20 @@ impl Ledger {
         self.check_post(debit, credit, amount)
     }
 
-    /// Whether either account is closed, the debit side first.
+    /// Whether one account may be debited and the other credited at all: neither participant is
+    /// blocked, neither account is closed, the debit side first.
     #[inline(always)]
     pub(super) fn check_open(&self, debit: Handle, credit: Handle) -> Result<(), Reason> {
-        if (self.row(debit).flags | self.row(credit).flags) & CLOSED == 0 {
-            return Ok(());
+        let (from, to) = (self.row(debit), self.row(credit));
+        if from.may_pay() && to.may_receive() {
+            Ok(())
+        } else if from.flags & NO_DEBITS != 0 || to.flags & NO_CREDITS != 0 {
+            Err(Reason::ParticipantBlocked)
+        } else if from.is_closed() {
+            Err(Reason::DebitAccountAlreadyClosed)
+        } else {
+            Err(Reason::CreditAccountAlreadyClosed)
         }
-        if self.row(debit).is_closed() {
-            return Err(Reason::DebitAccountAlreadyClosed);
-        }
-        if self.row(credit).is_closed() {
-            return Err(Reason::CreditAccountAlreadyClosed);
-        }
-        Ok(())
     }
 
     /// Whether the account covers `amount` on top of all that is posted, pending and held.
@@ -426,6 +445,23 @@ impl Ledger {
         from.debits_pending = less(from.debits_pending);
         let to = &mut self.rows[credit as usize];
         to.credits_pending = less(to.credits_pending);
+    }
+
+    /// Lets the accounts of `participant` pay and receive, or not.
+    pub(super) fn set_may(&mut self, participant: Handle, pay: bool, receive: bool) {
+        let first = self.by_owner.get(participant as usize);
+        let mut at = first.map_or(NO_ACCOUNT, |(first, _)| *first);
+        while at != NO_ACCOUNT {
+            let row = &mut self.rows[at as usize];
+            row.flags &= !(NO_DEBITS | NO_CREDITS);
+            if !pay {
+                row.flags |= NO_DEBITS;
+            }
+            if !receive {
+                row.flags |= NO_CREDITS;
+            }
+            at = row.next_of_owner;
+        }
     }
 
     /// Closes the account to all movements but voids, or opens it again.

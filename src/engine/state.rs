@@ -95,20 +95,6 @@ impl State {
     pub(super) fn liquidity_rose(&mut self, account: Handle) {
         self.risen.note(&mut self.payments, account);
     }
-
-    /// Whether the participant behind `account` may pay.
-    #[inline]
-    pub(super) fn may_pay(&self, account: Handle) -> bool {
-        let owner = self.ledger.row(account).participant;
-        self.participants.row(owner).may_pay()
-    }
-
-    /// Whether the participant behind `account` may receive.
-    #[inline]
-    pub(super) fn may_receive(&self, account: Handle) -> bool {
-        let owner = self.ledger.row(account).participant;
-        self.participants.row(owner).may_receive()
-    }
 }
 
 /// Puts accounts on the worklist of release in the name of the present command.

@@ -4,7 +4,6 @@
 
 use super::collateral::{give_credit, hold_pledge, plan_pledge};
 use super::payments::check_times;
-use super::release::check_participants;
 use super::{check_account_ids, check_id, find_sides, rejected};
 use crate::engine::deadlines::{Due, NO_DEADLINE};
 use crate::engine::index::Handle;
@@ -83,7 +82,7 @@ fn check_leg(state: &State, leg: &Leg) -> Result<(), Reason> {
     if !state.ledger.row(creditor).takes_any_credit() {
         return Err(Reason::OverflowsCredits);
     }
-    check_participants(state, debtor, creditor)?;
+    state.ledger.check_open(debtor, creditor)?;
     match state.ledger.check_post(debtor, creditor, leg.amount) {
         Ok(()) | Err(Reason::ExceedsCredits) => Ok(()),
         Err(other) => Err(other),

@@ -26,6 +26,9 @@ pub(in crate::engine) fn set_participant_state(
         .participants
         .row_mut(participant)
         .set_state(asked.state);
+    let row = state.participants.row(participant);
+    let (may_pay, may_receive) = (row.may_pay(), row.may_receive());
+    state.ledger.set_may(participant, may_pay, may_receive);
     mark_blocked(state);
     ok(kind, out);
     if !state.participants.row(participant).may_trade() {
@@ -34,11 +37,12 @@ pub(in crate::engine) fn set_participant_state(
     state.look_again();
 }
 
-/// Keeps back every waiting payment whose participants do not allow it, and no other.
-fn mark_blocked(state: &mut State) {
+/// Keeps back every waiting payment whose participants or closed accounts do not allow it, and no
+/// other.
+pub(super) fn mark_blocked(state: &mut State) {
     for payment in state.payments.queue_order() {
         let row = state.payments.row(payment);
-        let is_blocked = !state.may_pay(row.debtor) || !state.may_receive(row.creditor);
+        let is_blocked = state.ledger.check_open(row.debtor, row.creditor).is_err();
         if row.has(BLOCKED) != is_blocked {
             state.payments.set_flag(payment, BLOCKED, is_blocked);
         }

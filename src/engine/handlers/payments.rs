@@ -106,7 +106,7 @@ fn check(state: &State, asked: &SubmitPayment) -> Result<NewPayment, Reason> {
         // What may wait must be payable whenever its debtor has the money.
         return Err(Reason::ExceedsDebits);
     }
-    release::check_participants(state, debtor, creditor)?;
+    state.ledger.check_open(debtor, creditor)?;
     check_times(state, asked.earliest_at, asked.latest_at)?;
     let admitted = if asked.earliest_at > state.now {
         state.day.admits_warehousing()

@@ -116,6 +116,11 @@ fn open_account(state: &mut State, asked: &CreateAccount) -> Result<(), Reason> 
         asked.flags,
         asked.credit_line,
     );
+    let owner = state.participants.row(participant);
+    let (may_pay, may_receive) = (owner.may_pay(), owner.may_receive());
+    if !(may_pay && may_receive) {
+        state.ledger.set_may(participant, may_pay, may_receive);
+    }
     Ok(())
 }
 

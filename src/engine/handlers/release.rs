@@ -301,17 +301,3 @@ pub(super) fn settle_row(state: &mut State, payment: Handle, by: SettledBy) {
         .note_paid(row.debtor, row.creditor, row.amount, row.class());
     state.liquidity_rose(row.creditor);
 }
-
-/// Whether both participants may take part in a payment.
-#[inline]
-pub(super) fn check_participants(
-    state: &State,
-    debtor: Handle,
-    creditor: Handle,
-) -> Result<(), Reason> {
-    if state.may_pay(debtor) && state.may_receive(creditor) {
-        Ok(())
-    } else {
-        Err(Reason::ParticipantBlocked)
-    }
-}

@@ -4,7 +4,7 @@
 //! `create_transfers`, where the meaning is the same; ours come between: `phase_forbids` before what
 //! the accounts say, `capacity_exhausted` last.
 
-use super::{check_account_ids, check_id, find_sides};
+use super::{check_account_ids, check_id, find_sides, participants};
 use crate::engine::deadlines::{Deadlines, Due, NO_DEADLINE};
 use crate::engine::index::{Handle, hash_128};
 use crate::engine::outbox::Outbox;
@@ -396,6 +396,10 @@ fn set_closed(state: &mut State, row: &TransferRow, closed: bool) {
     }
     if row.has(TransferFlags::CLOSING_CREDIT) {
         state.ledger.set_closed(row.credit, closed);
+    }
+    if row.flags().is_closing() && state.payments.queued() > 0 {
+        // Payments of a closed account keep their place and wait.
+        participants::mark_blocked(state);
     }
 }
 
