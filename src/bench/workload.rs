@@ -178,7 +178,7 @@ impl Workload for Transfers {
     }
 }
 
-/// Two-phase transfers: by turns a pending one, and the post of one made [`TwoPhase::APART`]
+/// Two-phase transfers: by turns a pending one, and the post of one made 65,536
 /// transfers before, long out of the caches.
 pub struct TwoPhase {
     plain: Transfers,
