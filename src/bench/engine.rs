@@ -105,14 +105,17 @@ pub fn grow_accounts(
     sizes.iter().copied().map(point).collect()
 }
 
-/// One ring batch, as the executor does it: lookups touched 8 ahead, rows 4, what they lead to 2.
+/// One ring batch, as the executor does it: lookups touched 8 ahead, four at
+/// a time, rows 4, what they lead to 2.
 fn execute_batch(engine: &mut Engine, batch: &[CommandSlot], outbox: &mut Outbox) {
     fn command(slot: &CommandSlot) -> CommandRef<'_> {
         slot.command().expect("bench commands are short")
     }
     for (at, slot) in batch.iter().enumerate() {
-        if let Some(later) = batch.get(at + 8) {
-            engine.prefetch_lookups(command(later));
+        if at % 4 == 0 {
+            for later in batch.iter().skip(at + 8).take(4) {
+                engine.prefetch_lookups(command(later));
+            }
         }
         if let Some(later) = batch.get(at + 4) {
             engine.prefetch_rows(command(later));

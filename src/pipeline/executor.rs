@@ -24,6 +24,11 @@ const BATCH_SLOTS: u64 = 256;
 const LOOKUPS_AHEAD: usize = 8;
 const ROWS_AHEAD: usize = 4;
 const LED_TO_AHEAD: usize = 2;
+/// Commands shown in one go: a hint that misses the TLB waits for the page walk, and the walks of
+/// some hints in a row overlap.
+const LOOKUPS_AT_ONCE: usize = 4;
+const SEATS: usize = 16;
+const _: () = assert!(LOOKUPS_AHEAD + LOOKUPS_AT_ONCE <= SEATS);
 
 /// Runs the engine.
 pub struct Executor {
@@ -99,21 +104,21 @@ impl Executor {
         let count = slots.len();
         let durable = self.progress.durable.get();
         let mut pieces = self.long.pieces_missing();
-        let mut ahead = [None; LOOKUPS_AHEAD];
-        for seat in &mut ahead {
-            *seat = next_step(&mut slots, &mut pieces);
-            warm_lookups(&self.engine, *seat);
-        }
-        for seat in &ahead[..ROWS_AHEAD] {
-            warm_rows(&self.engine, *seat);
-        }
+        // Seats of the commands that come next; `seated` have been taken from the batch so far.
+        let mut ahead = [None; SEATS];
+        let mut seated = 0;
         for at in 0.. {
-            let seat = &mut ahead[at % LOOKUPS_AHEAD];
-            let Some(step) = *seat else { break };
-            *seat = next_step(&mut slots, &mut pieces);
-            warm_lookups(&self.engine, *seat);
-            warm_rows(&self.engine, ahead[(at + ROWS_AHEAD) % LOOKUPS_AHEAD]);
-            warm_led_to(&self.engine, ahead[(at + LED_TO_AHEAD) % LOOKUPS_AHEAD]);
+            if at % LOOKUPS_AT_ONCE == 0 {
+                while seated < at + LOOKUPS_AHEAD + LOOKUPS_AT_ONCE {
+                    let seat = &mut ahead[seated % SEATS];
+                    *seat = next_step(&mut slots, &mut pieces);
+                    warm_lookups(&self.engine, *seat);
+                    seated += 1;
+                }
+            }
+            let Some(step) = ahead[at % SEATS] else { break };
+            warm_rows(&self.engine, ahead[(at + ROWS_AHEAD) % SEATS]);
+            warm_led_to(&self.engine, ahead[(at + LED_TO_AHEAD) % SEATS]);
             let whole = match step {
                 Step::Whole(command) => Some(command),
                 Step::Piece(slot) => self.long.add(slot),

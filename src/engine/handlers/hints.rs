@@ -14,6 +14,9 @@ use std::mem::offset_of;
 pub(in crate::engine) const LOOKUPS_AHEAD: usize = 8;
 pub(in crate::engine) const ROWS_AHEAD: usize = 4;
 const LED_TO_AHEAD: usize = 2;
+/// Lookups touched in one go: a hint that misses the TLB waits for the page walk, and the walks of
+/// some hints in a row overlap.
+const LOOKUPS_AT_ONCE: usize = 4;
 
 /// The bytes a transfer and a payment both begin with.
 #[derive(Clone, Copy, zerocopy::FromBytes, zerocopy::KnownLayout, zerocopy::Immutable)]
@@ -63,12 +66,15 @@ pub(in crate::engine) fn pending_of(command: CommandRef<'_>) -> Option<TransferI
     Some(TransferId(u128::from_le_bytes(id.try_into().ok()?)))
 }
 
-/// Warms the caches for the items of a batch that come after its first.
+/// Warms the caches for the items that come after item `at` of a batch.
 #[inline]
-pub(in crate::engine) fn touch_batch(state: &State, rest: &[Transfer]) {
+pub(in crate::engine) fn touch_batch(state: &State, asked: &[Transfer], at: usize) {
+    let rest = &asked[at..];
     let pending = |item: &Transfer| item.flags.resolves().then_some(item.pending_id);
-    if let Some(later) = rest.get(LOOKUPS_AHEAD) {
-        touch_lookups(state, Sides::of_item(later), pending(later));
+    if at.is_multiple_of(LOOKUPS_AT_ONCE) {
+        for later in rest.iter().skip(LOOKUPS_AHEAD).take(LOOKUPS_AT_ONCE) {
+            touch_lookups(state, Sides::of_item(later), pending(later));
+        }
     }
     if let Some(later) = rest.get(ROWS_AHEAD) {
         touch_rows(state, Sides::of_item(later), pending(later));

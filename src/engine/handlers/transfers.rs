@@ -42,7 +42,7 @@ pub(in crate::engine) fn transfers(state: &mut State, asked: &[Transfer], out: &
     make_room(state, asked.len() as u32);
     let mut at = 0;
     while let Some(one) = asked.get(at) {
-        super::hints::touch_batch(state, &asked[at..]);
+        super::hints::touch_batch(state, asked, at);
         if !one.flags.has(TransferFlags::LINKED) {
             single(state, one, out);
             at += 1;
