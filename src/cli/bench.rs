@@ -147,7 +147,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     // Before any thread is pinned: a pinned thread sees one core.
     let machine = machine();
     if !args.json {
-        println!("{machine}");
+        say!("{machine}");
     }
     let (lines, value) = match args.what {
         What::Engine if args.curve => run_curve(args)?,
@@ -160,10 +160,10 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         What::Wire => run_wire(args)?,
     };
     if args.json {
-        println!("{:#}", json!({ "machine": machine, "result": value }));
+        say!("{:#}", json!({ "machine": machine, "result": value }));
     } else {
         for line in lines {
-            println!("{line}");
+            say!("{line}");
         }
     }
     Ok(())

@@ -267,7 +267,7 @@ fn watch_book(
         // The first line names the command: only what follows is the book.
         if picture.lines().skip(1).ne(last.lines().skip(1)) {
             let clear = if in_place { "\x1b[2J\x1b[H" } else { "" };
-            println!("{clear}{picture}");
+            say!("{clear}{picture}");
             last = picture;
             drawn += 1;
         }

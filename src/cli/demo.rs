@@ -43,9 +43,9 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
                 let is_title = !line.is_empty() && !line.starts_with(' ');
                 let is_verdict = line.contains("equal: nothing lost");
                 match (is_title, is_verdict) {
-                    (true, _) => println!("{}", paint(line, "1;36")),
-                    (_, true) => println!("{}", paint(line, "1;32")),
-                    _ => println!("{line}"),
+                    (true, _) => say!("{}", paint(line, "1;36")),
+                    (_, true) => say!("{}", paint(line, "1;32")),
+                    _ => say!("{line}"),
                 }
             }
             Ok(())
@@ -62,7 +62,7 @@ struct Terminal {
 impl Audience for Terminal {
     fn says(&mut self, line: &str) {
         self.bar = None;
-        println!("{} {line}", paint(">", "1;33"));
+        say!("{} {line}", paint(">", "1;33"));
     }
 
     fn progress(&mut self, done: usize, total: usize, queued: u64) {

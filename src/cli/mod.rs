@@ -1,6 +1,15 @@
 //! The program's verbs. Every verb is a file: its arguments, its `--help`, what it does. Exit codes:
 //! 0 done, 1 the thing asked for failed, 2 usage or malformed input; errors are one line on stderr.
 
+/// Prints a line to stdout. Whoever reads it may have gone (`millrace bench ... | head`): that is
+/// no failure of ours.
+macro_rules! say {
+    ($($line:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($line)*);
+    }};
+}
+
 mod bench;
 mod book;
 mod client;

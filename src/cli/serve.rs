@@ -40,12 +40,12 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         for note in &node.recovery().notes {
             eprintln!("millrace: {note}");
         }
-        println!("{node}");
+        say!("{node}");
     });
     match stopped {
         Ok(stopped) => {
             let commands = grouped(stopped.engine.sequence());
-            println!("stopped after {commands} commands; everything answered is in the journal");
+            say!("stopped after {commands} commands; everything answered is in the journal");
             Ok(())
         }
         Err(error @ (StartError::Config(_) | StartError::Cores(_))) => {

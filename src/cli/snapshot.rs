@@ -20,7 +20,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     let last = last_sequence(&args.dir)?;
     let (mut engine, mut sessions, from) = start_of(&args.dir, last, &limits)?;
     if from == Some(last) {
-        println!("snapshot {last} is there already");
+        say!("snapshot {last} is there already");
         return Ok(());
     }
     if last == 0 {
@@ -37,13 +37,13 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         .audit()
         .map_err(|why| CliError::Failed(format!("not written, the audit fails: {why}")))?;
     let written = snapshot_store::write(&args.dir, &engine, &sessions).map_err(CliError::failed)?;
-    println!(
+    say!(
         "wrote {} ({} bytes) after command {}",
         written.path.display(),
         grouped(written.bytes),
         grouped(written.sequence)
     );
-    println!("digest {}", hex(&written.digest));
+    say!("digest {}", hex(&written.digest));
     Ok(())
 }
 

@@ -30,13 +30,13 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     });
     drop(bar);
     let verified = verified.map_err(|error| unsound(error.to_string()))?;
-    println!(
+    say!(
         "journal: {} records in {} segments, {} bytes, every checksum and hash in order",
         grouped(verified.records),
         verified.segments,
         grouped(verified.bytes)
     );
-    println!("chain head: {}", hex(&verified.chain_head));
+    say!("chain head: {}", hex(&verified.chain_head));
     let last = last_sequence(&args.dir)?;
     let snapshots = read_snapshots(args, last).map_err(unsound)?;
     let mut engine = Engine::new(&limits);
@@ -57,16 +57,16 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         &mut watcher,
     )
     .map_err(|error| unsound(error.to_string()))?;
-    println!("replay: {} commands", grouped(followed.commands));
+    say!("replay: {} commands", grouped(followed.commands));
     if watcher.checked > 0 {
-        println!("snapshots: {} agree with the replay", watcher.checked);
+        say!("snapshots: {} agree with the replay", watcher.checked);
     }
     engine
         .audit()
         .map_err(|why| unsound(format!("audit: {why}")))?;
-    println!("audit: every invariant holds");
-    println!("digest {}", hex(&engine.digest()));
-    println!("sound");
+    say!("audit: every invariant holds");
+    say!("digest {}", hex(&engine.digest()));
+    say!("sound");
     Ok(())
 }
 

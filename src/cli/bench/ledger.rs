@@ -60,11 +60,11 @@ pub(super) fn run(args: &Args) -> Result<Report, CliError> {
         }
         if !greeted {
             greeted = true;
-            println!("{}", done.greeting);
-            println!("{}", load_line());
-            println!("{}", head());
+            say!("{}", done.greeting);
+            say!("{}", load_line());
+            say!("{}", head());
         }
-        println!("{}", row.line(&done));
+        say!("{}", row.line(&done));
     }
     let mut notes = vec![String::new()];
     if rows.iter().any(|row| row.theirs.is_some()) {
