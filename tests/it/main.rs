@@ -4,6 +4,7 @@ mod allocation;
 mod exchange;
 mod floors;
 mod gridlock;
+mod hundred_days;
 mod ledger_model;
 mod netting;
 mod pipeline;
