@@ -8,6 +8,7 @@
 //! Conservation is its invariant: per asset, all debits equal all credits, posted and pending.
 
 use super::index::{Handle, Index, hash_64};
+use super::postings::{Cause, Posting, PostingKind, PostingSide, Recorder, Sums};
 use crate::memory::Take;
 use crate::prefetch::{prefetch, prefetch_pair};
 use crate::protocol::command::AccountFlags;
@@ -130,6 +131,16 @@ impl AccountRow {
         self.flags & (CLOSED | NO_CREDITS) == 0
     }
 
+    fn sums(&self) -> Sums {
+        Sums {
+            debits_pending: Amount(self.debits_pending),
+            debits_posted: Amount(self.debits_posted),
+            credits_pending: Amount(self.credits_pending),
+            credits_posted: Amount(self.credits_posted),
+            held: Amount(self.held),
+        }
+    }
+
     /// What a balancing debit may take: what the account has, its credit line included.
     pub(super) fn debit_room(&self) -> Amount {
         Amount(self.funds().saturating_sub(self.debits()))
@@ -190,6 +201,8 @@ pub(super) struct Ledger {
     /// First and last account of each participant.
     by_owner: Vec<(u32, u32)>,
     limit: u32,
+    /// What moves, for a follower that asked; `None` in a node.
+    recorder: Option<Box<Recorder>>,
 }
 
 impl Ledger {
@@ -201,6 +214,7 @@ impl Ledger {
             by_id: Index::new(accounts),
             by_owner: Vec::with_capacity(participants as usize),
             limit: accounts,
+            recorder: None,
         }
     }
 
@@ -415,6 +429,7 @@ impl Ledger {
     pub(super) fn post(&mut self, debit: Handle, credit: Handle, amount: Amount) {
         self.rows[debit as usize].debits_posted += amount.0;
         self.rows[credit as usize].credits_posted += amount.0;
+        self.record(PostingKind::Post, debit, Some(credit), amount);
     }
 
     /// Takes back what [`Ledger::post`] moved.
@@ -428,6 +443,7 @@ impl Ledger {
     pub(super) fn pend(&mut self, debit: Handle, credit: Handle, amount: Amount) {
         self.rows[debit as usize].debits_pending += amount.0;
         self.rows[credit as usize].credits_pending += amount.0;
+        self.record(PostingKind::Pend, debit, Some(credit), amount);
     }
 
     /// Gives up what [`Ledger::pend`] reserved.
@@ -445,6 +461,7 @@ impl Ledger {
         from.debits_pending = less(from.debits_pending);
         let to = &mut self.rows[credit as usize];
         to.credits_pending = less(to.credits_pending);
+        self.record(PostingKind::Unpend, debit, Some(credit), amount);
     }
 
     /// Lets the accounts of `participant` pay and receive, or not.
@@ -502,6 +519,7 @@ impl Ledger {
     #[inline]
     pub(super) fn hold(&mut self, account: Handle, amount: Amount) {
         self.rows[account as usize].held += amount.0;
+        self.record(PostingKind::Hold, account, None, amount);
     }
 
     /// Gives held cover back.
@@ -515,6 +533,7 @@ impl Ledger {
             .held
             .checked_sub(amount.0)
             .expect("no more than is held");
+        self.record(PostingKind::Release, account, None, amount);
     }
 
     /// Moves `amount` out of held cover to another account.
@@ -527,6 +546,74 @@ impl Ledger {
     /// Sets how far below zero the account may go.
     pub(super) fn set_credit_line(&mut self, account: Handle, amount: Amount) {
         self.rows[account as usize].credit_line = amount.0;
+    }
+
+    /// Keeps what moves from now on, or no longer.
+    pub(super) fn record_postings(&mut self, on: bool) {
+        self.recorder = on.then(|| Box::new(Recorder::new()));
+    }
+
+    /// What moved since [`Ledger::forget_postings`].
+    pub(super) fn postings(&self) -> &[Posting] {
+        let recorder = self.recorder.as_ref();
+        recorder.map_or(&[], |recorder| &recorder.postings)
+    }
+
+    pub(super) fn forget_postings(&mut self) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.clear();
+        }
+    }
+
+    /// Takes back the record of what moved after the first `kept` postings: it was undone.
+    pub(super) fn unrecord(&mut self, kept: usize) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.postings.truncate(kept);
+        }
+    }
+
+    /// What moves from now on is recorded as moving for `cause`.
+    #[inline]
+    pub(super) fn because(&mut self, cause: Cause) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.cause = cause;
+        }
+    }
+
+    #[inline(always)]
+    fn record(&mut self, kind: PostingKind, debit: Handle, credit: Option<Handle>, amount: Amount) {
+        if self.recorder.is_some() {
+            self.keep_posting(kind, debit, credit, amount);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn keep_posting(
+        &mut self,
+        kind: PostingKind,
+        debit: Handle,
+        credit: Option<Handle>,
+        amount: Amount,
+    ) {
+        let side = |account: Handle| {
+            let row = &self.rows[account as usize];
+            PostingSide {
+                account: AccountId(row.id),
+                sums: row.sums(),
+            }
+        };
+        let (debit, credit) = (side(debit), credit.map(side));
+        if let Some(recorder) = &mut self.recorder {
+            let cause = recorder.cause;
+            recorder.postings.push(Posting {
+                kind,
+                cause,
+                amount,
+                debit,
+                credit,
+            });
+        }
     }
 
     /// Rebuilds the ledger around rows read from a snapshot.

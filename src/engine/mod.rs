@@ -18,6 +18,7 @@ mod ledger;
 mod limits;
 pub mod matching;
 mod outbox;
+mod postings;
 mod reference_data;
 mod settlement;
 mod snapshot;
@@ -27,11 +28,13 @@ mod window;
 
 pub use limits::Limits;
 pub use outbox::Outbox;
+pub use postings::{Cause, Posting, PostingKind, PostingSide, Sums};
 
 pub use crate::memory::Take;
 use crate::protocol::command::{Command, CommandKind};
+use crate::protocol::event::{Account, TransferRecord};
 use crate::protocol::frame::CommandRef;
-use crate::protocol::units::Timestamp;
+use crate::protocol::units::{AccountId, Timestamp, TransferId};
 use handlers::hints::{self, Sides};
 use handlers::{
     authorisations as authorised, batches, clock, groups, liquidity, orders, participants,
@@ -71,6 +74,31 @@ impl Engine {
         self.state.deadlines.take_memory();
         self.state.payments.take_memory(how);
         self.state.matching.take_memory(how);
+    }
+
+    /// Keeps what moves sums from now on for a follower, or no longer; off in a node.
+    pub fn record_postings(&mut self, on: bool) {
+        self.state.ledger.record_postings(on);
+    }
+
+    /// What moved since [`Engine::forget_postings`], in order; nothing where nothing is recorded.
+    pub fn postings(&self) -> &[Posting] {
+        self.state.ledger.postings()
+    }
+
+    /// Forgets the postings that were read; between commands.
+    pub fn forget_postings(&mut self) {
+        self.state.ledger.forget_postings();
+    }
+
+    /// The transfer of that id as it stands in the idempotency window.
+    pub fn transfer(&self, id: TransferId) -> Option<TransferRecord> {
+        queries::transfer_record(&self.state, id)
+    }
+
+    /// The account of that id as it stands.
+    pub fn account(&self, id: AccountId) -> Option<Account> {
+        queries::account(&self.state, id)
     }
 
     /// Executes one command, whole (a batch with all its items). Cannot fail: a refusal is an

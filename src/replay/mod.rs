@@ -241,6 +241,7 @@ impl<W: Watcher> Follower<'_, W> {
         self.watcher
             .command(sequence, command, self.outbox.events(), self.engine)
             .map_err(|why| FollowError::Watcher { sequence, why })?;
+        self.engine.forget_postings();
         if sequence.is_multiple_of(4_096) && self.reported.elapsed() > Duration::from_millis(100) {
             self.watcher.progress(sequence);
             self.reported = Instant::now();

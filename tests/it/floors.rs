@@ -73,7 +73,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 
 /// Rooms of the engine do not know each other; what they may share is listed.
 const ROOMS: &[(&str, &[&str])] = &[
-    ("ledger.rs", &["index"]),
+    ("ledger.rs", &["index", "postings"]),
     ("window.rs", &["index"]),
     ("deadlines.rs", &["index"]),
     ("transfers.rs", &["deadlines", "index", "window"]),
@@ -85,6 +85,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("collateral.rs", &["index"]),
     ("index.rs", &[]),
     ("outbox.rs", &[]),
+    ("postings.rs", &[]),
     ("limits.rs", &[]),
     ("settlement", &["deadlines", "index", "window"]),
     // Tables are written and read the same way everywhere.

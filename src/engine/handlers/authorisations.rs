@@ -9,6 +9,7 @@ use crate::engine::authorisations::{AuthorisationRow, StepRow};
 use crate::engine::deadlines::{Deadlines, Due, NO_DEADLINE};
 use crate::engine::index::Handle;
 use crate::engine::outbox::Outbox;
+use crate::engine::postings::Cause;
 use crate::engine::state::State;
 use crate::protocol::command::{AuthorisationStep, Authorise, CommandKind};
 use crate::protocol::event::{Authorisation, AuthorisationState, EventKind};
@@ -227,7 +228,10 @@ fn check_step(
 /// An authorisation's time is up: what it still holds is free again.
 pub(in crate::engine) fn expire(state: &mut State, handle: Handle, out: &mut Outbox) {
     // The deadline is the one that came due.
-    state.authorisations.row_mut(handle).deadline = NO_DEADLINE;
+    let row = state.authorisations.row_mut(handle);
+    row.deadline = NO_DEADLINE;
+    let id = row.id().0;
+    state.ledger.because(Cause::AuthorisationExpired(id));
     give_up(state, handle, row_held(state, handle));
     let row = state.authorisations.row_mut(handle);
     row.close(AuthorisationState::Expired);

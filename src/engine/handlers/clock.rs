@@ -5,6 +5,7 @@ use super::{
 };
 use crate::engine::deadlines::Due;
 use crate::engine::outbox::Outbox;
+use crate::engine::postings::Cause;
 use crate::engine::state::State;
 use crate::protocol::command::{CommandKind, SetPhase};
 use crate::protocol::reason::Reason;
@@ -58,6 +59,7 @@ pub(in crate::engine) fn let_lapse(state: &mut State, out: &mut Outbox) {
             None => break,
         }
     }
+    state.ledger.because(Cause::Command);
 }
 
 /// Lets time pass: what has come due by then was done before.

@@ -16,7 +16,7 @@ use crate::protocol::event::{
 };
 use crate::protocol::reason::Reason;
 use crate::protocol::units::{
-    AccountId, Amount, AssetId, InstrumentId, ParticipantId, PaymentId, Price, Quantity,
+    AccountId, Amount, AssetId, InstrumentId, ParticipantId, PaymentId, Price, Quantity, TransferId,
 };
 use crate::protocol::wire::Zero;
 
@@ -27,13 +27,19 @@ const BOOK_DEPTH_MAX: u32 = 1_000;
 
 /// An account's sums.
 pub(in crate::engine) fn query_account(state: &State, asked: &AccountRef, out: &mut Outbox) {
-    let Some(handle) = state.ledger.find(asked.account) else {
-        let id = u128::from(asked.account.0);
-        rejected(CommandKind::QueryAccount, id, Reason::AccountNotFound, out);
-        return;
-    };
-    let row = state.ledger.row(handle);
-    let body = Account {
+    match account(state, asked.account) {
+        Some(body) => out.push(EventKind::Account, &body),
+        None => {
+            let id = u128::from(asked.account.0);
+            rejected(CommandKind::QueryAccount, id, Reason::AccountNotFound, out);
+        }
+    }
+}
+
+/// An account as it stands.
+pub(in crate::engine) fn account(state: &State, account: AccountId) -> Option<Account> {
+    let row = state.ledger.row(state.ledger.find(account)?);
+    Some(Account {
         debits_pending: Amount(row.debits_pending),
         debits_posted: Amount(row.debits_posted),
         credits_pending: Amount(row.credits_pending),
@@ -41,20 +47,27 @@ pub(in crate::engine) fn query_account(state: &State, asked: &AccountRef, out: &
         held: Amount(row.held),
         credit_line: Amount(row.credit_line),
         available: row.available(),
-        account: asked.account,
+        account,
         participant: ParticipantId(state.participants.row(row.participant).id),
         flags: row.flags(),
         _reserved: [Zero::Zero; 2],
-    };
-    out.push(EventKind::Account, &body);
+    })
 }
 
 /// A transfer of the idempotency window.
 pub(in crate::engine) fn query_transfer(state: &State, asked: &TransferRef, out: &mut Outbox) {
-    let Some(handle) = state.transfers.find(asked.id.0) else {
-        let reason = Reason::TransferNotFound;
-        return rejected(CommandKind::QueryTransfer, asked.id.0, reason, out);
-    };
+    match transfer_record(state, asked.id) {
+        Some(body) => out.push(EventKind::TransferRecord, &body),
+        None => {
+            let reason = Reason::TransferNotFound;
+            rejected(CommandKind::QueryTransfer, asked.id.0, reason, out);
+        }
+    }
+}
+
+/// A transfer as it stands in the window.
+pub(in crate::engine) fn transfer_record(state: &State, id: TransferId) -> Option<TransferRecord> {
+    let handle = state.transfers.find(id.0)?;
     let row = state.transfers.row(handle);
     // Of a failed one nothing is kept but its id.
     let (debit_account, credit_account, asset) = if row.status() == TransferState::Failed {
@@ -65,7 +78,7 @@ pub(in crate::engine) fn query_transfer(state: &State, asked: &TransferRef, out:
         (AccountId(debit.id), AccountId(credit.id), AssetId(asset))
     };
     let (user_data_128, user_data_64, user_data_32) = row.user_data();
-    let body = TransferRecord {
+    Some(TransferRecord {
         id: row.id(),
         amount: row.amount(),
         pending_id: row.pending_id(),
@@ -80,8 +93,7 @@ pub(in crate::engine) fn query_transfer(state: &State, asked: &TransferRef, out:
         flags: row.flags(),
         state: row.status(),
         _reserved: [Zero::Zero; 7],
-    };
-    out.push(EventKind::TransferRecord, &body);
+    })
 }
 
 /// An authorisation as it stands.

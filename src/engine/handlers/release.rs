@@ -10,6 +10,7 @@ use super::groups;
 use super::payments::{moved, unplan};
 use crate::engine::index::Handle;
 use crate::engine::outbox::Outbox;
+use crate::engine::postings::Cause;
 use crate::engine::settlement::queue::NewPayment;
 use crate::engine::settlement::worklist::Visit;
 use crate::engine::state::State;
@@ -274,6 +275,7 @@ pub(super) fn may_wait_for(reason: Reason) -> bool {
 #[inline]
 pub(super) fn pay(state: &mut State, payment: &NewPayment) {
     let (debtor, creditor) = (payment.debtor, payment.creditor);
+    state.ledger.because(Cause::Payment(payment.id.0));
     state.ledger.post(debtor, creditor, payment.amount);
     let (amount, class) = (payment.amount.0, payment.class);
     state.payments.note_paid(debtor, creditor, amount, class);
@@ -293,6 +295,7 @@ pub(super) fn settle_waiting(state: &mut State, payment: Handle, by: SettledBy, 
 #[inline]
 pub(super) fn settle_row(state: &mut State, payment: Handle, by: SettledBy) {
     let row = *state.payments.row(payment);
+    state.ledger.because(Cause::Payment(row.id().0));
     state.ledger.post(row.debtor, row.creditor, row.amount());
     let (to, reason) = (PaymentState::Settled, Reason::Created);
     state.payments.finish(payment, to, by, reason);

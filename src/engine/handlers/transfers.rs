@@ -8,6 +8,7 @@ use super::{check_account_ids, check_id, find_sides, participants};
 use crate::engine::deadlines::{Deadlines, Due, NO_DEADLINE};
 use crate::engine::index::{Handle, hash_128};
 use crate::engine::outbox::Outbox;
+use crate::engine::postings::Cause;
 use crate::engine::state::State;
 use crate::engine::transfers::{Executed, TransferRow};
 use crate::protocol::command::{Transfer, TransferFlags};
@@ -15,6 +16,7 @@ use crate::protocol::event::{EventKind, TransferDone, TransferState};
 use crate::protocol::reason::Reason;
 use crate::protocol::units::{Amount, Timestamp, TransferId};
 use crate::protocol::wire::Zero;
+use std::ops::Range;
 
 /// Rows of the window that leave memory for each one that comes.
 const SWEPT_PER_ROW: u32 = 2;
@@ -44,6 +46,7 @@ pub(in crate::engine) fn transfers(state: &mut State, asked: &[Transfer], out: &
     while let Some(one) = asked.get(at) {
         super::hints::touch_batch(state, asked, at);
         if !one.flags.has(TransferFlags::LINKED) {
+            state.ledger.because(Cause::Item(at as u32));
             single(state, one, out);
             at += 1;
             continue;
@@ -52,7 +55,7 @@ pub(in crate::engine) fn transfers(state: &mut State, asked: &[Transfer], out: &
             .iter()
             .take_while(|one| one.flags.has(TransferFlags::LINKED));
         let end = (at + linked.count() + 1).min(asked.len());
-        chain(state, &asked[at..end], out);
+        chain(state, asked, at..end, out);
         at = end;
     }
 }
@@ -119,13 +122,16 @@ fn refuse(state: &mut State, asked: &Transfer, reason: Reason) -> (Reason, Amoun
 }
 
 /// Linked transfers: all or nothing. The last one carries no linked flag, or the chain is open.
-fn chain(state: &mut State, asked: &[Transfer], out: &mut Outbox) {
+fn chain(state: &mut State, batch: &[Transfer], chain: Range<usize>, out: &mut Outbox) {
+    let (first, asked) = (chain.start, &batch[chain]);
+    let recorded = state.ledger.postings().len();
     let last = asked.len() - 1;
     let is_open = asked[last].flags.has(TransferFlags::LINKED);
     let evaluated = if is_open { &asked[..last] } else { asked };
     let mut chain = std::mem::take(&mut state.chain);
     let mut failed = is_open.then_some((last, Reason::LinkedEventChainOpen));
     for (at, one) in evaluated.iter().enumerate() {
+        state.ledger.because(Cause::Item((first + at) as u32));
         match execute(state, one) {
             Ok(executed) => chain.push(executed),
             Err(reason) => {
@@ -148,6 +154,7 @@ fn chain(state: &mut State, asked: &[Transfer], out: &mut Outbox) {
         undo(state, executed);
     }
     state.chain = chain;
+    state.ledger.unrecord(recorded);
     let (reason, amount) = refuse(state, &asked[culprit], reason);
     for (at, one) in asked.iter().enumerate() {
         if at == culprit {
@@ -466,6 +473,7 @@ pub(in crate::engine) fn expire(state: &mut State, handle: Handle, out: &mut Out
     row.set_status(TransferState::Expired);
     row.deadline = NO_DEADLINE;
     let row = *row;
+    state.ledger.because(Cause::TransferExpired(row.id().0));
     state.ledger.unpend(row.debit, row.credit, row.amount());
     set_closed(state, &row, false);
     state.liquidity_rose(row.debit);

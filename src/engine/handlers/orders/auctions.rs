@@ -16,6 +16,7 @@ use crate::engine::handlers::fills::{Party, post_fill, release_improvement};
 use crate::engine::handlers::{answer, ok, rejected};
 use crate::engine::index::Handle;
 use crate::engine::outbox::Outbox;
+use crate::engine::postings::Cause;
 use crate::engine::state::State;
 use crate::protocol::command::{
     CommandKind, InstrumentPhase, InstrumentRef, SetInstrumentPhase, Side, TimeInForce,
@@ -164,6 +165,7 @@ fn uncross_book(state: &mut State, book: Handle, out: &mut Outbox) {
         let seller = Party::of(&cross.sell, instrument.maker_fee_bps);
         let what = (price, cross.quantity);
         let budget = cross.buy_fee_budget;
+        ledger.because(Cause::Fill(cross.buy.order_id.0, cross.sell.order_id.0));
         let (fees, _) = post_fill(ledger, &instrument, buyer, seller, what, budget);
         release_improvement(ledger, &instrument, &cross.buy, what, budget);
         for account in [

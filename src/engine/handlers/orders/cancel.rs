@@ -7,6 +7,7 @@ use crate::engine::handlers::{ok, rejected};
 use crate::engine::index::Handle;
 use crate::engine::matching::{OrderView, Slot};
 use crate::engine::outbox::Outbox;
+use crate::engine::postings::Cause;
 use crate::engine::state::State;
 use crate::protocol::command::{
     self, CancelOrder, CommandKind, MassCancel, SessionRef, Side, SideFilter, TimeInForce,
@@ -203,6 +204,7 @@ fn release_cancelled(state: &mut State, order: &OrderView) {
     let instrument = state.instruments.row(order.book);
     let held = held_for(instrument, order);
     let account = cover_account(order);
+    state.ledger.because(Cause::Order(order.order_id.0));
     state.ledger.release(account, held);
     state.liquidity_rose(account);
 }

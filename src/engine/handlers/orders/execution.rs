@@ -11,6 +11,7 @@ use crate::engine::index::Handle;
 use crate::engine::instruments::InstrumentRow;
 use crate::engine::matching::{OrderView, Outcome, Slot, Step};
 use crate::engine::outbox::Outbox;
+use crate::engine::postings::Cause;
 use crate::engine::state::State;
 use crate::protocol::command::{OrderType, Side, TimeInForce};
 use crate::protocol::event::{EventKind, OrderChanged, Trade};
@@ -157,6 +158,7 @@ pub(super) fn execute(
             };
             let budget_before = *budget;
             let what = (maker.price, meeting.quantity);
+            ledger.because(Cause::Fill(maker.order_id.0, taker.order_id.0));
             let (fees, notional) = post_fill(ledger, instrument, buyer, seller, what, budget);
             match taker.side {
                 Side::Buy => {
