@@ -47,7 +47,8 @@ impl WindowRow for AuthorisationRow {
     }
 
     fn is_kept(&self, day: u32) -> bool {
-        self.state() == AuthorisationState::Open
+        let waits = self.held > 0 || self.expires_at != 0;
+        (self.state() == AuthorisationState::Open && waits)
             || (self.captured > self.refunded && day <= self.refundable_to)
     }
 

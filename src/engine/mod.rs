@@ -123,6 +123,9 @@ impl Engine {
         }
         self.execute(decoded, out);
         orders::publish(&mut self.state, out);
+        if std::mem::take(&mut self.state.closings_changed) {
+            participants::mark_blocked(&mut self.state);
+        }
         release::release(&mut self.state, out);
         saving::run_when_due(&mut self.state, out);
         out.end();

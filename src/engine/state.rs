@@ -33,6 +33,8 @@ pub(super) struct State {
     /// Business days for which a closed authorisation can be refunded.
     pub(super) refund_days: u32,
     pub(super) deadlines: Deadlines,
+    /// Whether the present command closed accounts or opened them again; false between commands.
+    pub(super) closings_changed: bool,
     pub(super) payments: Payments,
     pub(super) groups: Groups,
     pub(super) collateral: Collateral,
@@ -65,6 +67,7 @@ impl State {
             authorisation_steps: Window::new(limits.authorisation_steps, limits.window_days),
             refund_days: limits.refund_days,
             deadlines: Deadlines::new(limits.deadlines()),
+            closings_changed: false,
             payments: Payments::new(limits.payments, limits.accounts, limits.window_days),
             groups: Groups::new(limits.payments),
             collateral: Collateral::new(limits.accounts),

@@ -17,6 +17,9 @@ use super::index::{Handle, Index, hash_128};
 use crate::memory::Take;
 use bytemuck::{Pod, Zeroable};
 
+/// Rows looked at for room beyond those wanted: a bound on what one command does.
+const LOOKS_FOR_ROOM: u32 = 256;
+
 /// A row of a window.
 pub(super) trait WindowRow: Pod {
     /// Its outside id.
@@ -227,9 +230,11 @@ impl<R: WindowRow> Window<R> {
 
     #[cold]
     fn forget_for(&mut self, rows: u32, mut moved: impl FnMut(&R, Handle)) {
-        // What is carried on lies behind `expired_to`: each row is looked at once.
-        while self.capacity - self.len() < rows && self.first < self.expired_to {
+        // Rows that are carried on free no room: a table full of them is full, whoever looks further.
+        let mut looks = rows + LOOKS_FOR_ROOM;
+        while self.capacity - self.len() < rows && self.first < self.expired_to && looks > 0 {
             self.sweep_some(1, &mut moved);
+            looks -= 1;
         }
     }
 
@@ -297,8 +302,8 @@ impl<R: WindowRow> Window<R> {
         rows: &[R],
         days_max: u32,
     ) -> Result<Window<R>, &'static str> {
-        let counts_fit = head.first <= head.expired_to.max(head.first)
-            && head.first <= head.next
+        let counts_fit = head.first <= head.expired_to
+            && head.expired_to <= head.next
             && head.next - head.first == rows.len() as u64
             && (1..=u64::from(u32::MAX / 2)).contains(&head.capacity)
             && rows.len() as u64 <= head.capacity

@@ -39,7 +39,7 @@ pub(in crate::engine) fn set_participant_state(
 
 /// Keeps back every waiting payment whose participants or closed accounts do not allow it, and no
 /// other.
-pub(super) fn mark_blocked(state: &mut State) {
+pub(in crate::engine) fn mark_blocked(state: &mut State) {
     for payment in state.payments.queue_order() {
         let row = state.payments.row(payment);
         let is_blocked = state.ledger.check_open(row.debtor, row.creditor).is_err();

@@ -4,7 +4,7 @@
 //! `create_transfers`, where the meaning is the same; ours come between: `phase_forbids` before what
 //! the accounts say, `capacity_exhausted` last.
 
-use super::{check_account_ids, check_id, find_sides, participants};
+use super::{check_account_ids, check_id, find_sides};
 use crate::engine::deadlines::{Deadlines, Due, NO_DEADLINE};
 use crate::engine::index::{Handle, hash_128};
 use crate::engine::outbox::Outbox;
@@ -111,7 +111,9 @@ fn refuse(state: &mut State, asked: &Transfer, reason: Reason) -> (Reason, Amoun
         let moved = existing.map_or(Amount::ZERO, |row| state.transfers.row(row).amount());
         return (Reason::Exists, moved);
     }
-    if reason.is_transient() {
+    // A chain that failed may have posted a transfer older than the window, whose id was free while
+    // it stood: undone, that transfer is pending again and keeps its id.
+    if reason.is_transient() && state.transfers.find(asked.id.0).is_none() {
         if !state.transfers.has_room() {
             return (Reason::CapacityExhausted, Amount::ZERO);
         }
@@ -404,10 +406,8 @@ fn set_closed(state: &mut State, row: &TransferRow, closed: bool) {
     if row.has(TransferFlags::CLOSING_CREDIT) {
         state.ledger.set_closed(row.credit, closed);
     }
-    if row.flags().is_closing() && state.payments.queued() > 0 {
-        // Payments of a closed account keep their place and wait.
-        participants::mark_blocked(state);
-    }
+    // Payments of a closed account keep their place and wait; once per command sees to it.
+    state.closings_changed |= row.flags().is_closing();
 }
 
 /// What a transfer brings with it once it stands: its deadline begins or ends, and who waits for

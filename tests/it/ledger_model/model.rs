@@ -270,7 +270,8 @@ impl Remembered for AuthorisationRow {
 
     fn must_stay(&self, limits: &Limits, today: u64) -> bool {
         let refundable_to = self.moved_day + u64::from(limits.refund_days);
-        self.state == AuthorisationState::Open
+        let waits = self.held > 0 || self.expires_at != 0;
+        (self.state == AuthorisationState::Open && waits)
             || (self.captured > self.refunded && today <= refundable_to)
     }
 }
