@@ -10,6 +10,7 @@ pub mod config;
 pub mod demo;
 pub mod engine;
 pub mod gateway;
+pub mod history;
 mod memory;
 pub mod node;
 pub mod pipeline;

@@ -14,7 +14,9 @@ mod bench;
 mod book;
 mod client;
 mod demo;
+mod history;
 mod journal;
+mod moment;
 mod replay;
 mod run;
 mod serve;
@@ -44,6 +46,7 @@ enum Verb {
     Verify(verify::Args),
     Journal(journal::Args),
     Snapshot(snapshot::Args),
+    History(history::Args),
     Client(client::Args),
     Bench(bench::Args),
 }
@@ -107,6 +110,7 @@ pub fn main() -> ExitCode {
         Verb::Verify(args) => verify::run(&args),
         Verb::Journal(args) => journal::run(&args),
         Verb::Snapshot(args) => snapshot::run(&args),
+        Verb::History(args) => history::run(&args),
         Verb::Client(args) => client::run(&args),
         Verb::Bench(args) => bench::run(&args),
     };

@@ -149,12 +149,34 @@ pub fn follow(
 ) -> Result<Followed, FollowError> {
     let mut reader = Reader::open(dir)?;
     let before = engine.sequence();
+    if to.is_none_or(|to| to > before) && before > 0 {
+        reader.seek(before + 1)?;
+    }
+    follow_with(&mut reader, to, engine, sessions, watcher)
+}
+
+/// Applies every command that `reader` has left for now to `engine`, which stands right before
+/// them. When the journal has grown it may be called again with the same reader.
+pub fn follow_on(
+    reader: &mut Reader,
+    engine: &mut Engine,
+    sessions: &mut SessionTable,
+    watcher: &mut impl Watcher,
+) -> Result<Followed, FollowError> {
+    follow_with(reader, None, engine, sessions, watcher)
+}
+
+fn follow_with(
+    reader: &mut Reader,
+    to: Option<u64>,
+    engine: &mut Engine,
+    sessions: &mut SessionTable,
+    watcher: &mut impl Watcher,
+) -> Result<Followed, FollowError> {
+    let before = engine.sequence();
     let to = to.unwrap_or(u64::MAX);
     let started = Instant::now();
     if to > before {
-        if before > 0 {
-            reader.seek(before + 1)?;
-        }
         Follower {
             to,
             engine,
@@ -163,7 +185,7 @@ pub fn follow(
             outbox: Outbox::with_capacity(1_024),
             reported: started,
         }
-        .run(&mut reader)?;
+        .run(reader)?;
     }
     Ok(Followed {
         commands: engine.sequence() - before,

@@ -29,6 +29,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "replay",
         &["protocol", "engine", "session", "pipeline", "config"],
     ),
+    ("history", &["protocol", "engine", "session", "replay"]),
     ("gateway", &["protocol", "pipeline", "telemetry", "config"]),
     ("client", &["protocol"]),
     (

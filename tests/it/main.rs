@@ -4,6 +4,7 @@ mod allocation;
 mod exchange;
 mod floors;
 mod gridlock;
+mod history;
 mod hundred_days;
 mod ledger_model;
 mod netting;
