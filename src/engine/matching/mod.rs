@@ -217,6 +217,12 @@ impl Matching {
         self.orders.view(slot.0, self.price(slot.0))
     }
 
+    /// Whose the order in `slot` is.
+    #[inline(always)]
+    pub fn owner(&self, slot: Slot) -> u32 {
+        self.orders.hot[slot.0].participant
+    }
+
     /// Has self-trade prevention take a participant for one with all of its group, 0 for none.
     pub fn join_group(&mut self, participant: u32, group: u32) {
         if group != 0 {
@@ -270,9 +276,14 @@ impl Matching {
     /// [`has_room_at`](Matching::has_room_at), counting the level that it alone keeps up.
     #[inline]
     pub fn has_room_to_move(&self, slot: Slot, price: Price) -> bool {
+        self.ladders.has_room(1) || self.has_room_of_others(slot, price)
+    }
+
+    #[cold]
+    fn has_room_of_others(&self, slot: Slot, price: Price) -> bool {
         let cold = &self.orders.cold[slot.0];
         self.ladders.levels[self.orders.hot[slot.0].level].orders == 1
-            || self.has_room_at(cold.book, cold.side(), price)
+            || self.is_kept_up(cold.book, Shelf::of(cold.side()), price)
     }
 
     /// Whether a level is there that does not go when those that follow the market leave it.
@@ -604,7 +615,7 @@ impl Matching {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn price(&self, slot: u32) -> Price {
         let hot = &self.orders.hot[slot];
         if hot.level == NIL {

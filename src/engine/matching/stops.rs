@@ -158,6 +158,17 @@ impl Matching {
         self.books[book as usize].is_call
     }
 
+    /// Whether nothing that a command did to a book has anything to follow it: no order wakes, none
+    /// has left a deadline, none follows the market, and no auction is called.
+    #[inline(always)]
+    pub fn is_settled(&self, book: u32) -> bool {
+        let of_book = &self.books[book as usize];
+        self.triggered.is_empty()
+            && self.freed_deadlines.is_empty()
+            && !of_book.is_call
+            && of_book.oldest_follower == NIL
+    }
+
     /// Whether an order is about to wake.
     #[inline]
     pub fn has_triggered(&self) -> bool {

@@ -31,7 +31,7 @@ pub(super) enum Fate {
     Trades,
     /// It ends before it trades: all or enough of it cannot be had.
     Killed(CancelReason),
-    /// It joins the book without trading: orders accumulate, or it never takes.
+    /// It joins the book without trading: it meets nothing, or orders accumulate, or it never takes.
     Rests,
     /// It waits for its stop price.
     Waits(Price),
@@ -105,6 +105,11 @@ pub(super) fn check_entry(
         }
         (_, Stage::Trades) => match killed(state, asked, &order, instrument) {
             Some(reason) => Fate::Killed(reason),
+            None if rests(asked.order_type, asked.time_in_force)
+                && !state.matching.would_cross(book, asked.side, order.price) =>
+            {
+                Fate::Rests
+            }
             None => Fate::Trades,
         },
     };

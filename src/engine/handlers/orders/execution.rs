@@ -26,8 +26,15 @@ pub(super) fn cover_account(order: &OrderView) -> Handle {
 
 /// Ends what a command did to a book: wakes the stops whose price has traded, one after the other,
 /// moves pegged orders, and says what an auction would do.
-#[inline]
+#[inline(always)]
 pub(super) fn settle_book(state: &mut State, book: Handle, out: &mut Outbox) {
+    if !state.matching.is_settled(book) {
+        settle_unsettled(state, book, out);
+    }
+}
+
+#[inline(never)]
+fn settle_unsettled(state: &mut State, book: Handle, out: &mut Outbox) {
     while state.matching.has_triggered() {
         let Some(slot) = state.matching.next_triggered() else {
             break;

@@ -123,10 +123,8 @@ fn find_own(
         _ => return Err(Reason::OrderFieldsContradict),
     };
     match lookup {
-        Lookup::Live(slot) if state.matching.order(slot).participant != participant => {
-            Err(Reason::NotYourOrder)
-        }
-        Lookup::Live(slot) => Ok(slot),
+        Lookup::Live(slot) if state.matching.owner(slot) == participant => Ok(slot),
+        Lookup::Live(_) => Err(Reason::NotYourOrder),
         Lookup::Finished => Err(Reason::TooLateToCancel),
         Lookup::Unknown => Err(Reason::UnknownOrder),
     }

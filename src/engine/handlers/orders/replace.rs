@@ -22,6 +22,8 @@ struct Change {
     price: Price,
     leaves: Quantity,
     how: How,
+    /// What is held for it so far.
+    was: Amount,
     /// What it needs held, and how much of it for fees.
     needs: (Amount, u128),
 }
@@ -35,7 +37,7 @@ enum How {
     Waits,
     /// It goes to the back, trading what it can.
     Moves,
-    /// It goes to the back: orders accumulate, or it never takes.
+    /// It goes to the back: it meets nothing, or orders accumulate, or it never takes.
     Rests,
 }
 
@@ -56,10 +58,10 @@ pub(in crate::engine) fn replace_order(state: &mut State, asked: &ReplaceOrder, 
         price,
         leaves,
         how,
+        was,
         needs: (needs, budget),
     } = change;
     let slot = old.slot;
-    let was = held_for(state.instruments.row(old.book), &old);
     let mut client_order_id = old.client_order_id;
     if asked.new_client_order_id.0 != 0 && asked.new_client_order_id != old.client_order_id {
         client_order_id = asked.new_client_order_id;
@@ -122,7 +124,11 @@ fn check_change(state: &State, asked: &ReplaceOrder) -> Result<Change, Reason> {
     let instrument = state.instruments.row(old.book);
     check_rename(state, asked, &old)?;
     let stage = check_open(state, instrument, old.time_in_force)?;
-    let limit = state.matching.limit(slot);
+    let limit = if old.is_special {
+        state.matching.limit(slot)
+    } else {
+        old.price
+    };
     let price = match asked.price {
         Price(i64::MIN) => limit,
         _ if matches!(
@@ -148,12 +154,16 @@ fn check_change(state: &State, asked: &ReplaceOrder) -> Result<Change, Reason> {
     if old.is_special && !shows_enough_of(state, slot, leaves) {
         return Err(Reason::QuantityOutOfRange);
     }
-    let how = how(&old, stage, price == limit && leaves <= old.leaves);
-    let crosses = || state.matching.would_cross(old.book, old.side, price);
-    if old.post_only && how == How::Moves && crosses() {
-        return Err(Reason::PostOnlyWouldCross);
+    let mut how = how(&old, stage, price == limit && leaves <= old.leaves);
+    if how == How::Moves {
+        if !state.matching.would_cross(old.book, old.side, price) {
+            how = How::Rests;
+        } else if old.post_only {
+            return Err(Reason::PostOnlyWouldCross);
+        }
     }
-    let needs = check_more_cover(state, instrument, &old, price, leaves)?;
+    let was = held_for(instrument, &old);
+    let needs = check_more_cover(state, instrument, &old, was, (price, leaves))?;
     let has_room = match how {
         How::Shrinks | How::Waits => true,
         How::Rests if old.order_type == OrderType::Pegged => true,
@@ -167,6 +177,7 @@ fn check_change(state: &State, asked: &ReplaceOrder) -> Result<Change, Reason> {
         price,
         leaves,
         how,
+        was,
         needs,
     })
 }
@@ -204,13 +215,12 @@ fn check_more_cover(
     state: &State,
     instrument: &InstrumentRow,
     old: &OrderView,
-    price: Price,
-    leaves: Quantity,
+    was: Amount,
+    (price, leaves): (Price, Quantity),
 ) -> Result<(Amount, u128), Reason> {
     let notional = instrument.notional(cover_price(old, price), leaves);
     let notional = notional.ok_or(Reason::NotionalOverflow)?;
     let (needs, budget) = needs(instrument, old.side, leaves, notional)?;
-    let was = held_for(instrument, old);
     if needs > was {
         if instrument.is_too_large(notional) {
             return Err(Reason::ExceedsMaxNotional);
