@@ -181,7 +181,9 @@ impl Queues {
                 1..10 => Priority::High,
                 _ => Priority::Normal,
             },
-            _reserved: [Z; 15],
+            _reserved: [Z; 3],
+            value_date: 0,
+            _reserved_end: [Z; 8],
         };
         CommandFrame::new(CommandKind::SubmitPayment, &body)
     }

@@ -251,7 +251,9 @@ impl Workload for Payments {
             earliest_at: Timestamp(0),
             latest_at: Timestamp(0),
             priority: Priority::Normal,
-            _reserved: [Z; 15],
+            _reserved: [Z; 3],
+            value_date: 0,
+            _reserved_end: [Z; 8],
         };
         fill(slot, CommandKind::SubmitPayment, &body);
     }

@@ -126,7 +126,9 @@ fn cash_account(bank: u32) -> u64 {
 fn set_phase(phase: DayPhase) -> CommandFrame {
     let body = SetPhase {
         phase,
-        _reserved: [Z; 15],
+        _reserved: [Z; 3],
+        business_date: 0,
+        _reserved_end: [Z; 8],
     };
     CommandFrame::new(CommandKind::SetPhase, &body)
 }
@@ -328,7 +330,9 @@ impl Inventor {
             earliest_at: Timestamp(0),
             latest_at: Timestamp(0),
             priority,
-            _reserved: [Z; 15],
+            _reserved: [Z; 3],
+            value_date: 0,
+            _reserved_end: [Z; 8],
         }
     }
 

@@ -4,8 +4,10 @@
 use super::Engine;
 use super::deadlines::{DeadlineSlot, Due};
 use super::handlers::fills::held_for;
+use super::handlers::groups;
 use super::handlers::release::{self, Standing};
 use super::matching::OrderView;
+use super::settlement::together::Together;
 use super::state::State;
 use crate::protocol::command::{Side, TransferFlags};
 use crate::protocol::event::{AuthorisationState, PaymentState, TransferState};
@@ -17,7 +19,8 @@ impl Engine {
     /// - what accounts have pending is exactly what pending transfers and authorisations reserve;
     /// - what accounts hold is exactly what live orders hold;
     /// - queues, books and indexes agree with their rows;
-    /// - no covered payment stands at the head of a queue (nothing waits without a reason).
+    /// - no covered payment stands at the head of a queue, and no group waits that could settle
+    ///   (nothing waits without a reason).
     pub fn audit(&self) -> Result<(), String> {
         let state = &self.state;
         state.ledger.audit(state.assets.rows().len())?;
@@ -31,7 +34,8 @@ impl Engine {
         audit_groups(state)?;
         state.matching.audit()?;
         audit_holds(state)?;
-        audit_queue_heads(state)
+        audit_queue_heads(state)?;
+        audit_waiting_groups(state)
     }
 }
 
@@ -82,7 +86,7 @@ fn audit_pending(state: &State) -> Result<(), String> {
     broken?;
     for (handle, row) in state.payments.rows().iter().enumerate() {
         let handle = handle as u32;
-        let has_time = row.earliest_at().0 != 0 && row.state() == PaymentState::Warehoused
+        let has_time = row.earliest_at() > state.now && row.state() == PaymentState::Warehoused
             || row.latest_at().0 != 0 && row.is_waiting() && row.group().is_none();
         if let Some(slot) = state.payments.deadline(handle) {
             waiting += 1;
@@ -205,13 +209,29 @@ fn audit_groups(state: &State) -> Result<(), String> {
     Ok(())
 }
 
+/// No group waits that could settle, unless release has yet to get to one of its accounts.
+fn audit_waiting_groups(state: &State) -> Result<(), String> {
+    let (mut together, mut legs) = (Together::default(), Vec::new());
+    for (handle, row) in state.groups.rows().iter().enumerate() {
+        if row.state() != PaymentState::Queued || row.is_late(state.now) {
+            continue;
+        }
+        let obstacle = groups::find_obstacle(state, handle as u32, &mut together, &mut legs);
+        let debtors = |leg: &u32| state.payments.row(*leg).debtor;
+        let mut debtors = legs.iter().map(debtors);
+        if obstacle.is_none() && !debtors.any(|debtor| state.payments.is_risen(debtor)) {
+            return Err(format!("group {}: waits though it could settle", row.id()));
+        }
+    }
+    Ok(())
+}
+
 fn audit_queue_heads(state: &State) -> Result<(), String> {
     for desk in state.payments.desks() {
         let first = state
             .payments
             .iter(desk.account)
             .find(|payment| state.payments.row(*payment).is_eligible());
-        // Whether a group can settle is asked of it as a whole, by release.
         if let Some(first) = first
             && state.payments.row(first).group().is_none()
             && !state.payments.is_risen(desk.account)

@@ -13,8 +13,10 @@ use bytemuck::{Pod, Zeroable};
 #[repr(C)]
 pub(super) struct BusinessDay {
     day: u64,
+    /// What the operator calls the day: a number that grows, a date or a count.
+    date: u32,
     phase: u8,
-    reserved: [u8; 7],
+    reserved: [u8; 3],
 }
 
 /// What moving on brings with it.
@@ -30,8 +32,9 @@ impl BusinessDay {
     pub(super) fn new() -> BusinessDay {
         BusinessDay {
             day: 0,
+            date: 0,
             phase: DayPhase::Open as u8,
-            reserved: [0; 7],
+            reserved: [0; 3],
         }
     }
 
@@ -62,10 +65,26 @@ impl BusinessDay {
         })
     }
 
-    pub(super) fn move_to(&mut self, phase: DayPhase, work: PhaseWork) {
+    /// The business date of the present day; of one that has ended, until the next begins.
+    pub(super) fn date(&self) -> u32 {
+        self.date
+    }
+
+    /// The date after a move that brings `work` and names `asked` (0 where it names none): a day
+    /// that begins has a later date than the one before, by default the next number, and keeps it.
+    pub(super) fn date_after(&self, work: PhaseWork, asked: u32) -> Option<u32> {
+        match (work.starts_day, asked) {
+            (true, 0) => self.date.checked_add(1),
+            (true, asked) => (asked > self.date).then_some(asked),
+            (false, asked) => (asked == 0 || asked == self.date).then_some(self.date),
+        }
+    }
+
+    pub(super) fn move_to(&mut self, phase: DayPhase, work: PhaseWork, date: u32) {
         if work.starts_day {
             self.day += 1;
         }
+        self.date = date;
         self.phase = phase as u8;
     }
 
@@ -127,13 +146,17 @@ mod tests {
             .work_until(DayPhase::Sod)
             .expect("the first day begins anywhere");
         assert!(work.starts_day && !work.ends_day);
-        day.move_to(DayPhase::Sod, work);
+        day.move_to(DayPhase::Sod, work, 1);
         let work = day.work_until(DayPhase::Closed).unwrap();
         assert!(work.ends_day && !work.starts_day);
-        day.move_to(DayPhase::Closed, work);
+        day.move_to(DayPhase::Closed, work, 1);
         let work = day.work_until(DayPhase::Open).unwrap();
         assert!(work.starts_day && !work.ends_day);
-        day.move_to(DayPhase::Open, work);
+        assert_eq!(day.date_after(work, 0), Some(2));
+        assert_eq!(day.date_after(work, 20_261_130), Some(20_261_130));
+        assert_eq!(day.date_after(work, 1), None);
+        day.move_to(DayPhase::Open, work, 2);
+        assert_eq!(day.date_after(PhaseWork::default(), 3), None);
         assert_eq!(day.work_until(DayPhase::Liquidity), None);
         assert_eq!(day.work_until(DayPhase::Open), Some(PhaseWork::default()));
         assert!(day.work_until(DayPhase::Eod1).unwrap().ends_day);

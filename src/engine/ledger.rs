@@ -82,6 +82,12 @@ impl AccountRow {
             && self.credits_posted.max(self.credits_pending) < 1 << 126
     }
 
+    /// Whether payments can go out without another look at each: its debits are far from
+    /// overflowing.
+    pub(super) fn gives_any_debit(&self) -> bool {
+        self.debits() < 1 << 126
+    }
+
     fn debits(&self) -> u128 {
         // Checked when each part grew: the sum never overflows.
         self.debits_posted + self.debits_pending + self.held

@@ -486,7 +486,11 @@ wire_struct! {
         /// Its class.
         priority: Priority = 2,
         /// Reserved.
-        _reserved: [Zero; 15],
+        _reserved: [Zero; 3],
+        /// The business date on which it is to settle, 0 for the present one.
+        value_date: u32 = 0,
+        /// Reserved.
+        _reserved_end: [Zero; 8],
     }
 }
 
@@ -700,7 +704,11 @@ wire_struct! {
         /// The new phase.
         phase: DayPhase,
         /// Reserved.
-        _reserved: [Zero; 15],
+        _reserved: [Zero; 3],
+        /// Date of a day that begins, above the last one; 0 for the next number.
+        business_date: u32 = 0,
+        /// Reserved.
+        _reserved_end: [Zero; 8],
     }
 }
 

@@ -492,7 +492,11 @@ wire_struct! {
         /// What settled it.
         by: SettledBy = 0,
         /// Reserved.
-        _reserved: [Zero; 11],
+        _reserved: [Zero; 3],
+        /// The business date on which it is to settle, 0 where it named none.
+        value_date: u32 = 0,
+        /// Reserved.
+        _reserved_end: [Zero; 4],
         /// Not before, 0 for at once.
         earliest_at: Timestamp = 0,
         /// Not after, 0 for end of day.

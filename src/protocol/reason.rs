@@ -210,6 +210,10 @@ wire_enum! {
         PartOfGroup = 225 "part_of_group",
         /// The account has no collateral pool.
         PoolNotFound = 226 "pool_not_found",
+        /// The business date it was to settle on is over.
+        ValueDatePassed = 227 "value_date_passed",
+        /// A business date follows the one before.
+        BusinessDateOutOfOrder = 228 "business_date_out_of_order",
 
         /// No such instrument.
         InstrumentNotFound = 300 "instrument_not_found",

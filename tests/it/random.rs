@@ -418,8 +418,10 @@ impl Source {
                 let earliest = self.clock + self.below(40);
                 let latest = earliest + 1 + self.below(40);
                 self.clock += self.below(8);
+                // The first days of a world that has many.
+                let date = self.below(2) * self.below(16);
                 format!(
-                    r#"{{"cmd":"submit_payment","id":{id},"debtor_account":{debtor},"creditor_account":{},"amount":{},"earliest_at":{earliest},"latest_at":{latest},"at":{}}}"#,
+                    r#"{{"cmd":"submit_payment","id":{id},"debtor_account":{debtor},"creditor_account":{},"amount":{},"earliest_at":{earliest},"latest_at":{latest},"value_date":{date},"at":{}}}"#,
                     debtor % 2 + 2 * self.below(6),
                     1 + self.below(80),
                     self.clock,

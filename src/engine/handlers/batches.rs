@@ -56,7 +56,9 @@ fn check(
     let is_doubled = batch.windows(2).any(|pair| pair[0] == pair[1]);
     let is_barred = |payment: &Handle| {
         let row = state.payments.row(*payment);
-        row.is_late(state.now) || !state.ledger.row(row.creditor).takes_any_credit()
+        row.is_late(state.now)
+            || !state.ledger.row(row.creditor).takes_any_credit()
+            || !state.ledger.row(row.debtor).gives_any_debit()
     };
     if is_doubled || batch.iter().any(is_barred) {
         return Err(Reason::BatchInfeasible);

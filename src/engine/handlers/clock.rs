@@ -16,6 +16,11 @@ pub(in crate::engine) fn set_phase(state: &mut State, asked: &SetPhase, out: &mu
         rejected(CommandKind::SetPhase, 0, Reason::PhaseOutOfOrder, out);
         return;
     };
+    let Some(date) = state.day.date_after(work, asked.business_date) else {
+        let reason = Reason::BusinessDateOutOfOrder;
+        rejected(CommandKind::SetPhase, 0, reason, out);
+        return;
+    };
     // From here it succeeds.
     ok(CommandKind::SetPhase, out);
     if work.ends_day {
@@ -23,11 +28,11 @@ pub(in crate::engine) fn set_phase(state: &mut State, asked: &SetPhase, out: &mu
         collateral::repay(state, out);
         orders::expire_day_orders(state, out);
     }
-    state.day.move_to(asked.phase, work);
+    state.day.move_to(asked.phase, work, date);
     // What only the phase kept waiting may go now.
     state.look_again();
     if work.starts_day {
-        payments::start_day(state);
+        payments::start_day(state, out);
         state.matching.roll_day();
         state.transfers.roll();
         state.authorisations.roll();

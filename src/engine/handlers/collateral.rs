@@ -59,6 +59,7 @@ pub(in crate::engine) fn set_collateral_pool(
                 let at = state.collateral.pools().len() as u32;
                 let pool = PoolRow::new(cash, securities, asked.cap, automatic);
                 state.collateral.add(pool);
+                state.payments.back(securities, cash);
                 at
             }
         }
@@ -186,6 +187,8 @@ fn grant(state: &mut State, at: Handle, credit: u128) {
 /// Values a pool anew. What an automatic pool gave stays, as far as it is covered.
 fn revalue(state: &mut State, at: Handle, out: &mut Outbox) {
     let (pool, worth) = (*state.collateral.pool(at), worth(state, at));
+    // What waits may be worth its cover now.
+    state.liquidity_rose(pool.cash);
     let credit = if pool.is_automatic() {
         pool.credit.min(worth)
     } else {

@@ -11,7 +11,7 @@ use crate::engine::ledger::NOTIONAL_MAX;
 use crate::engine::outbox::Outbox;
 use crate::engine::settlement::payment::NONE;
 use crate::engine::settlement::queue::NewPayment;
-use crate::engine::settlement::together::Obstacle;
+use crate::engine::settlement::together::{Obstacle, Together};
 use crate::engine::state::State;
 use crate::protocol::command::{CommandKind, Leg, SubmitGroup};
 use crate::protocol::event::{EventKind, GroupMoved, PaymentState, SettledBy};
@@ -82,6 +82,9 @@ fn check_leg(state: &State, leg: &Leg) -> Result<(), Reason> {
     if !state.ledger.row(creditor).takes_any_credit() {
         return Err(Reason::OverflowsCredits);
     }
+    if !state.ledger.row(debtor).gives_any_debit() {
+        return Err(Reason::OverflowsDebits);
+    }
     state.ledger.check_open(debtor, creditor)?;
     match state.ledger.check_post(debtor, creditor, leg.amount) {
         Ok(()) | Err(Reason::ExceedsCredits) => Ok(()),
@@ -127,6 +130,7 @@ fn record(state: &mut State, asked: &SubmitGroup, legs: &[Leg]) -> Handle {
             earliest_at: Timestamp(0),
             latest_at: asked.latest_at,
             return_of: None,
+            value_date: 0,
         };
         let is_last = at + 1 == legs.len();
         let next_leg = if is_last { NONE } else { first + at as u32 + 1 };
@@ -145,6 +149,21 @@ fn record(state: &mut State, asked: &SubmitGroup, legs: &[Leg]) -> Handle {
 
 /// What keeps a waiting group from settling now.
 pub(super) fn obstacle(state: &mut State, group: Handle) -> Option<Obstacle> {
+    let mut together = std::mem::take(&mut state.together);
+    let mut legs = std::mem::take(&mut state.legs);
+    let obstacle = find_obstacle(state, group, &mut together, &mut legs);
+    state.together = together;
+    state.legs = legs;
+    obstacle
+}
+
+/// What keeps a waiting group from settling now, found in the room given.
+pub(in crate::engine) fn find_obstacle(
+    state: &State,
+    group: Handle,
+    together: &mut Together,
+    legs: &mut Vec<Handle>,
+) -> Option<Obstacle> {
     if !super::payments::may_settle(state) {
         let account = state
             .payments
@@ -153,17 +172,28 @@ pub(super) fn obstacle(state: &mut State, group: Handle) -> Option<Obstacle> {
         let reason = Reason::PhaseForbids;
         return Some(Obstacle { account, reason });
     }
-    let mut together = std::mem::take(&mut state.together);
-    let mut legs = std::mem::take(&mut state.legs);
     legs.clear();
     legs.extend(legs_of(state, group));
-    let bypass = state.saving.bypass();
-    let fits = together.check(&state.payments, &legs, bypass, |account| {
-        state.ledger.row(account).liquidity()
-    });
-    state.together = together;
-    state.legs = legs;
-    fits.err()
+    let overflow = legs.iter().find_map(|leg| find_overflow(state, *leg));
+    overflow.or_else(|| {
+        let liquidity = |account| state.ledger.row(account).liquidity();
+        let bypass = state.saving.bypass();
+        let fits = together.check(&state.payments, legs, bypass, liquidity);
+        fits.err()
+    })
+}
+
+/// What keeps a leg from posting whatever else posts: sums near their end.
+fn find_overflow(state: &State, leg: Handle) -> Option<Obstacle> {
+    let row = state.payments.row(leg);
+    let (account, reason) = if !state.ledger.row(row.debtor).gives_any_debit() {
+        (row.debtor, Reason::OverflowsDebits)
+    } else if !state.ledger.row(row.creditor).takes_any_credit() {
+        (row.creditor, Reason::OverflowsCredits)
+    } else {
+        return None;
+    };
+    Some(Obstacle { account, reason })
 }
 
 /// The legs of a group, in order of entry.
@@ -253,6 +283,9 @@ pub(super) fn settle(state: &mut State, group: Handle, by: SettledBy, out: &mut 
     while let Some(leg) = at {
         at = state.payments.next_leg(leg);
         super::release::settle_row(state, leg, by);
+        // What waited behind a leg that needed no money of its own may go now.
+        let debtor = state.payments.row(leg).debtor;
+        state.liquidity_rose(debtor);
     }
     finish(state, group, PaymentState::Settled, by, Reason::Created);
     out.push(EventKind::GroupSettled, &moved(state, group));

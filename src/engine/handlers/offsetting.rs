@@ -22,6 +22,7 @@ pub(super) fn pick(state: &mut State, payment: &NewPayment) -> bool {
     let (debtor, creditor) = (payment.debtor, payment.creditor);
     if state.payments.pair(creditor, debtor).next().is_none()
         || !state.ledger.row(debtor).takes_any_credit()
+        || !state.ledger.row(creditor).gives_any_debit()
     {
         return false;
     }

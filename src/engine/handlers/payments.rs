@@ -108,7 +108,11 @@ fn check(state: &State, asked: &SubmitPayment) -> Result<NewPayment, Reason> {
     }
     state.ledger.check_open(debtor, creditor)?;
     check_times(state, asked.earliest_at, asked.latest_at)?;
-    let admitted = if asked.earliest_at > state.now {
+    let date = state.day.date();
+    if asked.value_date != 0 && asked.value_date < date {
+        return Err(Reason::ValueDatePassed);
+    }
+    let admitted = if asked.earliest_at > state.now || asked.value_date > date {
         state.day.admits_warehousing()
     } else {
         state.day.admits_payment(asked.priority)
@@ -129,6 +133,7 @@ fn check(state: &State, asked: &SubmitPayment) -> Result<NewPayment, Reason> {
         earliest_at: asked.earliest_at,
         latest_at: asked.latest_at,
         return_of,
+        value_date: asked.value_date,
     })
 }
 
@@ -143,6 +148,7 @@ fn compare(state: &State, old: &PaymentRow, asked: &SubmitPayment) -> Reason {
         && old.asked_class() == asked.priority
         && old.earliest_at() == asked.earliest_at
         && old.latest_at() == asked.latest_at
+        && old.value_date() == asked.value_date
         && return_of == asked.return_of;
     if is_same {
         Reason::Exists
@@ -206,7 +212,7 @@ fn note_return(state: &mut State, original: Option<Handle>, amount: i128) {
 
 /// Class gate, cover, offset.
 fn decide(state: &mut State, payment: &NewPayment) -> Result<Disposition, Reason> {
-    if payment.earliest_at > state.now {
+    if payment.earliest_at > state.now || payment.value_date > state.day.date() {
         return Ok(Disposition::Wait(Reason::NotYetDue, NOT_DUE));
     }
     let cover = release::check(
@@ -362,7 +368,8 @@ fn dispose_again(state: &mut State, payment: Handle, out: &mut Outbox) {
     state.liquidity_rose(debtor);
 }
 
-/// Rejects everything that is queued: the day is over. What waits for a later day stays.
+/// Rejects everything that is queued: the day is over. What waits for a later day stays, and so does
+/// what waits for a time and names no day.
 pub(in crate::engine) fn reject_queued(state: &mut State, out: &mut Outbox) {
     for payment in state.payments.queue_order() {
         let row = state.payments.row(payment);
@@ -370,7 +377,7 @@ pub(in crate::engine) fn reject_queued(state: &mut State, out: &mut Outbox) {
             if row.is_waiting() {
                 groups::expire(state, group, Reason::EndOfDay, out);
             }
-        } else if row.state() == PaymentState::Queued {
+        } else if row.state() == PaymentState::Queued || is_last_day(state, row) {
             finish(
                 state,
                 payment,
@@ -382,12 +389,23 @@ pub(in crate::engine) fn reject_queued(state: &mut State, out: &mut Outbox) {
     }
 }
 
-/// A new day: reservations as set, limits unused, what is older than the window forgotten.
-pub(in crate::engine) fn start_day(state: &mut State) {
+/// Whether a payment may settle on no later day than this one.
+fn is_last_day(state: &State, row: &PaymentRow) -> bool {
+    row.is_waiting() && row.value_date() != 0 && row.value_date() <= state.day.date()
+}
+
+/// A new day: reservations as set, limits unused, what is older than the window forgotten, and what
+/// was warehoused for this date takes part.
+pub(in crate::engine) fn start_day(state: &mut State, out: &mut Outbox) {
     state.payments.start_day();
-    if state.day.is_first() {
-        return;
+    if !state.day.is_first() {
+        roll(state);
     }
+    begin_value_date(state, out);
+}
+
+/// The payments window rolls; what points at its rows follows.
+fn roll(state: &mut State) {
     let moved = state.payments.roll();
     let moved = state.groups.roll(&moved);
     state.payments.regroup(&moved);
@@ -400,6 +418,33 @@ pub(in crate::engine) fn start_day(state: &mut State) {
         if let Some(slot) = state.payments.deadline(payment) {
             state.deadlines.set_owner(slot, payment);
         }
+    }
+}
+
+/// Payments whose value date has come take part from now on, each where its age places it. Release
+/// settles what is covered; what is not says why it waits.
+fn begin_value_date(state: &mut State, out: &mut Outbox) {
+    let date = state.day.date();
+    let waiting = state.payments.queue_order().into_iter();
+    let due: Vec<Handle> = waiting
+        .filter(|payment| {
+            let row = state.payments.row(*payment);
+            row.value_date() != 0 && row.has(NOT_DUE) && row.is_due(state.now, date)
+        })
+        .collect();
+    for payment in &due {
+        state.payments.set_flag(*payment, NOT_DUE, false);
+        state.saving.note_queued();
+    }
+    for payment in due {
+        if let Standing::Waits(reason) = release::standing(state, payment) {
+            state.payments.set_reason(payment, reason);
+            let row = state.payments.row(payment);
+            let body = moved(state, row, reason, SettledBy::None);
+            out.push(EventKind::PaymentQueued, &body);
+        }
+        let debtor = state.payments.row(payment).debtor;
+        state.liquidity_rose(debtor);
     }
 }
 
@@ -448,7 +493,7 @@ pub(super) fn moved(
 /// Notes when time will next do something to a waiting payment.
 fn plan(state: &mut State, payment: Handle) {
     let row = state.payments.row(payment);
-    let at = if row.has(NOT_DUE) {
+    let at = if row.earliest_at() > state.now {
         row.earliest_at()
     } else {
         row.latest_at()
@@ -467,17 +512,21 @@ pub(super) fn unplan(state: &mut State, payment: Handle) {
     }
 }
 
-/// A payment's time has come: the earliest, and it takes part from now on; or the latest, and it is
-/// rejected.
+/// A payment's time has come: the earliest, and it takes part from now on, unless its value date lies
+/// ahead; or the latest, and it is rejected.
 pub(super) fn come_due(state: &mut State, payment: Handle, out: &mut Outbox) {
     state.payments.set_deadline(payment, NO_DEADLINE);
-    if state.payments.row(payment).has(NOT_DUE) {
+    let row = state.payments.row(payment);
+    if row.is_late(state.now) || !row.has(NOT_DUE) {
+        finish(state, payment, PaymentState::Rejected, Reason::Expired, out);
+        return;
+    }
+    let is_due = row.is_due(state.now, state.day.date());
+    plan(state, payment);
+    if is_due {
         state.payments.set_flag(payment, NOT_DUE, false);
-        plan(state, payment);
         state.saving.note_queued();
         dispose_again(state, payment, out);
-    } else {
-        finish(state, payment, PaymentState::Rejected, Reason::Expired, out);
     }
 }
 

@@ -174,6 +174,10 @@ fn come_again(state: &mut State, leg: Handle) -> End {
 #[inline]
 fn reaches_smallest(state: &State, account: Handle) -> bool {
     let smallest = state.payments.smallest_normal(account);
+    if smallest == 0 {
+        // A leg may be paid out of what its group brings.
+        return true;
+    }
     match spendable(state, account, Priority::Normal) {
         Some(left) => u128::try_from(left).is_ok_and(|left| left >= smallest),
         None => true,

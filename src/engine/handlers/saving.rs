@@ -217,6 +217,10 @@ impl Means for Facts<'_> {
         self.ledger.row(creditor).takes_any_credit()
     }
 
+    fn gives(&self, debtor: Handle) -> bool {
+        self.ledger.row(debtor).gives_any_debit()
+    }
+
     fn legs(&self, group: Handle) -> u32 {
         self.groups.row(group).legs()
     }

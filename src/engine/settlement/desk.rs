@@ -38,7 +38,10 @@ pub(in crate::engine) struct Desk {
     pub(super) queued: u32,
     /// Bilateral limits set.
     pub(super) bilateral: u32,
-    pub(super) reserved_end: u64,
+    /// Of a securities account: the first cash account whose pool takes cover from here.
+    pub(super) backs: u32,
+    /// Of a cash account: the next one that takes cover from the same securities account.
+    pub(super) next_backed: u32,
 }
 
 const _: () = assert!(size_of::<Desk>() == 192);
@@ -51,6 +54,8 @@ impl Desk {
             smallest: u128::MAX,
             first: [NONE; 3],
             last: [NONE; 3],
+            backs: NONE,
+            next_backed: NONE,
             ..Desk::zeroed()
         }
     }

@@ -96,6 +96,8 @@ pub(in crate::engine) trait Means {
     /// Whether an account can take payments in; a payment to one that cannot stays, and all behind
     /// it.
     fn takes(&self, creditor: Handle) -> bool;
+    /// Whether an account can pay out; nothing of one that cannot takes part.
+    fn gives(&self, debtor: Handle) -> bool;
     /// How many legs a group has.
     fn legs(&self, group: Handle) -> u32;
 }
@@ -165,7 +167,9 @@ impl Netting {
         let mut cursors = std::mem::take(&mut self.cursors);
         cursors.clear();
         for (at, desk) in payments.desks().iter().enumerate() {
-            if let Some(first) = payments.first_of_queue(desk) {
+            if let Some(first) = payments.first_of_queue(desk)
+                && means.gives(desk.account)
+            {
                 cursors.push((at as u32, first));
             }
         }

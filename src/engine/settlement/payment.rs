@@ -60,8 +60,9 @@ pub(in crate::engine) struct PaymentRow {
     pub(super) group: u32,
     /// Of the first of its pair: the last of it.
     pub(super) pair_last: u32,
-    /// Of a leg: the next leg of its group.
-    pub(super) next_leg: u32,
+    /// Of a leg: the next leg of its group. Of any other payment: the business date on which it is
+    /// to settle, 0 where it named none.
+    pub(super) next_leg_or_date: u32,
     /// The business day it came in on.
     pub(super) day: u32,
 }
@@ -123,6 +124,20 @@ impl PaymentRow {
 
     pub(in crate::engine) fn group(&self) -> Option<Handle> {
         some(self.group)
+    }
+
+    /// The business date on which it is to settle, 0 where it named none.
+    pub(in crate::engine) fn value_date(&self) -> u32 {
+        if self.group == NONE {
+            self.next_leg_or_date
+        } else {
+            0
+        }
+    }
+
+    /// Whether its earliest time and its value date have come.
+    pub(in crate::engine) fn is_due(&self, now: Timestamp, date: u32) -> bool {
+        self.earliest_at <= now.0 && self.value_date() <= date
     }
 
     /// Whether it stands in a queue.

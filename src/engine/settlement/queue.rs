@@ -55,6 +55,8 @@ pub(in crate::engine) struct NewPayment {
     pub(in crate::engine) earliest_at: Timestamp,
     pub(in crate::engine) latest_at: Timestamp,
     pub(in crate::engine) return_of: Option<Handle>,
+    /// The business date on which it is to settle, 0 where it names none.
+    pub(in crate::engine) value_date: u32,
 }
 
 impl Payments {
@@ -322,7 +324,7 @@ impl Payments {
         let handle = self.record(payment, PaymentState::Queued, Reason::Created);
         let row = &mut self.rows[handle as usize];
         row.group = group;
-        row.next_leg = next_leg;
+        row.next_leg_or_date = next_leg;
         self.begin_waiting(handle, 0);
         handle
     }
@@ -361,7 +363,7 @@ impl Payments {
             deadline: NONE,
             group: NONE,
             pair_last: NONE,
-            next_leg: NONE,
+            next_leg_or_date: payment.value_date,
             day: self.order.day as u32,
             ..PaymentRow::zeroed()
         });
@@ -461,7 +463,8 @@ impl Payments {
     }
 
     pub(in crate::engine) fn next_leg(&self, payment: Handle) -> Option<Handle> {
-        some(self.row(payment).next_leg)
+        let row = self.row(payment);
+        row.group().and_then(|_| some(row.next_leg_or_date))
     }
 
     /// Puts the payment into its queue where its class and order key place it: almost always last.

@@ -98,8 +98,10 @@ fn relink(row: &mut PaymentRow, moved: &Moved) {
         &mut row.pair_previous,
         &mut row.pair_last,
         &mut row.return_of,
-        &mut row.next_leg,
     ] {
         *link = moved.to(*link);
+    }
+    if row.group != NONE {
+        row.next_leg_or_date = moved.to(row.next_leg_or_date);
     }
 }

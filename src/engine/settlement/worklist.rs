@@ -2,7 +2,7 @@
 //! command that raised them, then of opening. What one command does not get to stays for the next,
 //! so it is part of the state.
 
-use super::payment::NONE;
+use super::payment::{NONE, some};
 use super::queue::Payments;
 use crate::engine::index::Handle;
 use bytemuck::{Pod, Zeroable};
@@ -75,12 +75,29 @@ impl Payments {
             return;
         }
         if let Some(at) = self.place(account) {
-            let desk = &mut self.desks[at];
-            if desk.queued > 0 && desk.risen_at == 0 {
-                desk.risen_at = sequence;
-                self.worklist.push(sequence, account);
+            self.note_desk(at, sequence);
+            let mut backed = self.desks[at].backs;
+            while let Some(cash) = some(backed) {
+                let at = self.place(cash).expect("what is backed has a desk");
+                self.note_desk(at, sequence);
+                backed = self.desks[at].next_backed;
             }
         }
+    }
+
+    #[inline]
+    fn note_desk(&mut self, at: usize, sequence: u64) {
+        let desk = &mut self.desks[at];
+        if desk.queued > 0 && desk.risen_at == 0 {
+            desk.risen_at = sequence;
+            self.worklist.push(sequence, desk.account);
+        }
+    }
+
+    /// Securities that come in at one account are cover for another, whose groups may go by them.
+    pub(in crate::engine) fn back(&mut self, securities: Handle, cash: Handle) {
+        let first = std::mem::replace(&mut self.open_desk(securities).backs, cash);
+        self.open_desk(cash).next_backed = first;
     }
 
     /// Whether nothing is left to look at.

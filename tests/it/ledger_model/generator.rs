@@ -234,7 +234,9 @@ impl Generator {
         };
         let body = SetPhase {
             phase,
-            _reserved: [Zero::Zero; 15],
+            _reserved: [Zero::Zero; 3],
+            business_date: 0,
+            _reserved_end: [Zero::Zero; 8],
         };
         CommandFrame::new(CommandKind::SetPhase, &body)
     }
