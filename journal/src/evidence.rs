@@ -16,7 +16,8 @@
 use crate::format::{FRAME_ALIGN, FRAMES_OFFSET, FrameHeader, KIND_DATA};
 use crate::segment::{self, Look, Place, Segment};
 
-/// What lies beyond a broken place.
+/// What lies beyond a broken place. A search ends with the first proof: the records are counted to
+/// the end only where there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Evidence {
     /// Valid records.
@@ -53,7 +54,7 @@ pub(crate) fn throughout(segment: &Segment, sequence: u64) -> Evidence {
 fn search(segment: &Segment, from: usize, mut seeds: [u32; 2], sequence: u64) -> Evidence {
     let mut evidence = Evidence::default();
     let mut offset = from;
-    while offset < segment.map().len() {
+    while offset < segment.map().len() && evidence.watermark < sequence {
         let Some(mut place) = believable(segment, offset, seeds, sequence, &mut evidence) else {
             offset += FRAME_ALIGN;
             continue;
@@ -61,6 +62,9 @@ fn search(segment: &Segment, from: usize, mut seeds: [u32; 2], sequence: u64) ->
         while let Look::Frame(header) = segment::look(segment.map(), segment.key, place) {
             evidence.admit(&header);
             place = place.after(&header);
+            if evidence.watermark >= sequence {
+                return evidence;
+            }
         }
         if place.offset < segment.map().len() {
             seeds = seeds_at(segment, place);

@@ -44,6 +44,7 @@ pub use error::{
 };
 pub use format::slot_bytes;
 pub use mapping::Mapping;
+pub use open::recover_in;
 pub use options::{Durability, Options};
 pub use probe::SyncCost;
 pub use reader::{EndState, Reader, Record};

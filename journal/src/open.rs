@@ -8,7 +8,7 @@ use crate::format::{self, FRAMES_OFFSET, LINK_OFFSET, Link, PAGE_BYTES, SPARE_NA
 use crate::mapping::Mapping;
 use crate::options::{Durability, Options};
 use crate::preparer::{self, Preparer, SpareSpec};
-use crate::recovery::{self, Survey};
+use crate::recovery::{self, Recovered, Survey};
 use crate::segment::{self, Segment};
 use crate::storage::Storage;
 
@@ -48,6 +48,19 @@ pub(crate) fn open(storage: &Arc<dyn Storage>, options: &Options) -> Result<Open
         preparer,
         lock,
     })
+}
+
+/// Recovers a journal as [`Writer::open`](crate::Writer::open) does, without going on to write: takes
+/// the lock, judges every byte from `check_from` on, cuts a torn tail, syncs, and gives the lock back.
+pub fn recover_in(storage: &dyn Storage, check_from: u64) -> Result<Recovered, OpenError> {
+    refuse_strangers(storage)?;
+    let _lock = take_lock(storage)?;
+    let Some(survey) = recovery::survey(storage, check_from)? else {
+        let path = storage.path_of("");
+        return Err(OpenError::Defect(Defect::NotAJournal { path, found: None }));
+    };
+    recovery::repair(storage, &survey)?;
+    Ok(survey.recovered)
 }
 
 /// Files that are not ours, and none of ours: somebody pointed at the wrong directory.

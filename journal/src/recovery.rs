@@ -340,15 +340,16 @@ impl<'a> Walk<'a> {
             what,
         } = broken;
         let sequence = place.sequence;
-        let mut bytes = length(segment.map().non_zero(place.offset..segment.map().len()));
         let mut found = match place.offset {
             LINK_OFFSET => evidence::throughout(segment, sequence),
             _ => evidence::behind(segment, *place),
         };
         for index in segment.label.index + 1..=self.last {
+            if found.watermark >= sequence {
+                break;
+            }
             let later = self.open(index)?;
             found.join(evidence_of(&later, sequence)?);
-            bytes += length(later.map().non_zero(FRAMES_OFFSET..later.map().len()));
         }
         if found.watermark >= sequence {
             let missing = if place.offset == LINK_OFFSET {
@@ -359,6 +360,11 @@ impl<'a> Walk<'a> {
             return Err(segment
                 .damage(place.offset, sequence, what.unwrap_or(missing))
                 .into());
+        }
+        let mut bytes = length(segment.map().non_zero(place.offset..segment.map().len()));
+        for index in segment.label.index + 1..=self.last {
+            let later = self.open(index)?;
+            bytes += length(later.map().non_zero(FRAMES_OFFSET..later.map().len()));
         }
         let tail = self.end.as_ref().map_or(0, |end| end.index);
         Ok(Cut {
@@ -432,4 +438,87 @@ pub(crate) fn sync_names(storage: &dyn Storage) -> Result<(), Problem> {
     storage
         .sync_names()
         .map_err(|error| IoFault::new("sync", storage.path_of(""), error, "check the disk").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::storage::MemoryStorage;
+    use crate::{Options, Writer};
+
+    /// A segment of 1 MiB, every record of it committed alone, and two records more than its last frames
+    /// need to prove one another.
+    fn journal() -> MemoryStorage {
+        let storage = MemoryStorage::new();
+        let options = Options {
+            segment_bytes: 1 << 20,
+            ..Options::default()
+        };
+        let (mut writer, _) = Writer::open_in(Arc::new(storage.clone()), options).unwrap();
+        let first = writer.segment_path().to_owned();
+        let mut behind = 0;
+        while behind < 2 {
+            let sequence = writer.next_sequence();
+            let length = sequence * 37 % 401;
+            let payload: Vec<u8> = (0..length).map(|byte| (byte ^ sequence) as u8).collect();
+            writer.append(&payload).unwrap();
+            writer.commit().unwrap();
+            behind += u64::from(writer.segment_path() != first);
+        }
+        writer.close().unwrap();
+        storage
+    }
+
+    /// Every byte of every frame in a full segment, three masks each: recovery stands at the frame (what
+    /// comes before it is as it was), finds it broken, finds the proof that it had been durable, and
+    /// refuses with file, offset and sequence.
+    #[test]
+    fn every_flipped_byte_below_the_watermark_is_refused_with_its_place() {
+        let storage = journal();
+        let sound = survey(&storage, 1).unwrap().unwrap().recovered;
+        assert_eq!((sound.segments, sound.cut), (2, None));
+        let segment = Segment::open(&storage, 1, Access::Write).unwrap();
+        let map = segment.map();
+        let (mut place, mut flips) = (segment.first_place(1), 0);
+        let mut walk = Walk::new(&storage, 2);
+        (walk.index, walk.journal_id) = (1, Some(segment.label.journal_id));
+        while let Look::Frame(header) = segment::look(map, segment.key, place) {
+            let next = place.after(&header);
+            // Of a pad the header counts: its filler is zero by definition, and verify's affair.
+            for offset in place.offset..place.offset + header.covered_bytes() {
+                // SAFETY: nobody else looks at this memory.
+                let sound = unsafe { map.published(offset..offset + 1)[0] };
+                for mask in [0x01, 0x80, 0xFF] {
+                    // SAFETY: as above.
+                    unsafe { map.put(offset, &[sound ^ mask]) };
+                    let stop = segment::look(map, segment.key, place);
+                    let what = walk.breaks(&stop, &segment, place);
+                    let broken = Broken {
+                        segment: Segment::open(&storage, 1, Access::Follow).unwrap(),
+                        place,
+                        what: what.unwrap_or_else(|| panic!("a flip at {offset} goes unseen")),
+                    };
+                    let Err(Problem::Defect(Defect::Damaged(damage))) = walk.judge(&broken) else {
+                        panic!("a flip with {mask:#x} at {offset} is not refused");
+                    };
+                    let found = (damage.path, damage.offset, damage.sequence);
+                    assert_eq!(
+                        found,
+                        (segment.path.clone(), place.offset as u64, place.sequence)
+                    );
+                    flips += 1;
+                }
+                // SAFETY: as above.
+                unsafe { map.put(offset, &[sound]) };
+            }
+            place = next;
+        }
+        assert_eq!(place.offset, 1 << 20, "the segment is full");
+        println!(
+            "{flips} flips below the watermark in a journal of 1 MiB: all refused with their place"
+        );
+        assert!(flips > 3_000_000);
+    }
 }
