@@ -14,6 +14,7 @@ mod bench;
 mod book;
 mod client;
 mod demo;
+mod doctor;
 mod history;
 mod journal;
 mod moment;
@@ -41,6 +42,7 @@ struct Cli {
 enum Verb {
     Demo(demo::Args),
     Serve(serve::Args),
+    Doctor(doctor::Args),
     Run(run::Args),
     Replay(replay::Args),
     Verify(verify::Args),
@@ -105,6 +107,7 @@ pub fn main() -> ExitCode {
     let result = match cli.verb {
         Verb::Demo(args) => demo::run(&args),
         Verb::Serve(args) => serve::run(&args),
+        Verb::Doctor(args) => doctor::run(&args),
         Verb::Run(args) => run::run(&args),
         Verb::Replay(args) => replay::run(&args),
         Verb::Verify(args) => verify::run(&args),

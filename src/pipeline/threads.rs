@@ -180,6 +180,11 @@ impl ThreadPlan {
         self.layout
     }
 
+    /// The core of each thread of the layout, `None` where it is not pinned.
+    pub fn cores(&self) -> &[Option<usize>] {
+        &self.cores
+    }
+
     /// The core of the layout's thread `at`.
     pub fn core(&self, at: usize) -> Option<usize> {
         self.cores[at]

@@ -1,0 +1,247 @@
+//! Cores: which ones the node would use, and what could take them from it.
+
+use super::{Finding, Host, Verdict, join, parse_list};
+use crate::config::{Config, Durability};
+use crate::pipeline::threads::{Layout, ThreadPlan, allowed_cores, pin};
+use std::time::{Duration, Instant};
+
+const AREA: &str = "cores";
+/// How long a core is watched for pauses.
+const WATCHED: Duration = Duration::from_millis(200);
+/// A pause that a spinning thread does not make itself.
+const PAUSE: Duration = Duration::from_micros(50);
+/// Cores watched at most.
+const WATCHED_MAX: usize = 8;
+
+pub(super) fn examine(host: &Host, config: &Config) -> Vec<Finding> {
+    let allowed = allowed_cores();
+    let syncs = config.durability != Durability::Process;
+    let layout = Layout::of_threads(config.threads);
+    let plan = match ThreadPlan::for_cores(&config.cores, syncs, layout, &allowed) {
+        Ok(plan) => plan,
+        Err(error) => {
+            let found = Finding::good(AREA, "plan", error.to_string());
+            return vec![found.or_else(false, Verdict::Bad, "name cores that are there")];
+        }
+    };
+    let used: Vec<usize> = plan.cores().iter().filter_map(|core| *core).collect();
+    let mut findings = vec![
+        Finding::good(
+            AREA,
+            "plan",
+            format!("{} cores allowed; {plan}", allowed.len()),
+        )
+        .or_else(
+            allowed.len() > 1,
+            Verdict::Advice,
+            "clients and the system share the node's only core: give it two or more",
+        ),
+    ];
+    findings.extend(settings(host, &allowed, &used));
+    findings.extend(
+        used.iter()
+            .take(WATCHED_MAX)
+            .map(|core| pauses(*core, WATCHED)),
+    );
+    findings
+}
+
+/// What the system is set to do with the cores in `used`.
+pub(super) fn settings(host: &Host, allowed: &[usize], used: &[usize]) -> Vec<Finding> {
+    vec![
+        quota(host, allowed),
+        governor(host, used),
+        siblings(host, used),
+        clock(host),
+        stolen(host),
+        isolation(host, allowed, used),
+        sleep_states(host),
+    ]
+}
+
+fn quota(host: &Host, allowed: &[usize]) -> Finding {
+    let quota = host.read("sys/fs/cgroup/cpu.max").and_then(|text| {
+        let (quota, period) = text.split_once(' ')?;
+        Some((quota.parse::<u64>().ok()?, period.parse::<u64>().ok()?))
+    });
+    match quota {
+        None => Finding::good(AREA, "quota", "no limit on processor time"),
+        Some((quota, period)) => {
+            let share = quota as f64 / period as f64;
+            let found = format!("{share:.1} cores' worth of time in periods of {period} us");
+            Finding::good(AREA, "quota", found).or_else(
+                quota >= period * allowed.len() as u64,
+                Verdict::Bad,
+                "a thread that spins uses the quota up and is stopped for the rest of each period: take the limit \
+                 away (cgroup cpu.max) and give whole cores (cpuset)",
+            )
+        }
+    }
+}
+
+fn governor(host: &Host, used: &[usize]) -> Finding {
+    let slow: Vec<String> = used
+        .iter()
+        .filter_map(|core| {
+            let path = format!("sys/devices/system/cpu/cpu{core}/cpufreq/scaling_governor");
+            host.read(&path)
+                .filter(|governor| governor != "performance")
+        })
+        .collect();
+    match slow.first() {
+        None => Finding::good(AREA, "governor", "performance, or not the guest's to set"),
+        Some(governor) => Finding::good(AREA, "governor", governor.clone()).or_else(
+            false,
+            Verdict::Advice,
+            "cpupower frequency-set -g performance",
+        ),
+    }
+}
+
+fn siblings(host: &Host, used: &[usize]) -> Finding {
+    let shared = used.iter().find_map(|core| {
+        let path = format!("sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list");
+        let siblings = parse_list(&host.read(&path)?);
+        let others: Vec<usize> = siblings
+            .into_iter()
+            .filter(|other| other != core && used.contains(other))
+            .collect();
+        (!others.is_empty()).then(|| format!("{core} is one core with {}", join(&others)))
+    });
+    match shared {
+        None => Finding::good(AREA, "siblings", "no two of the node's cores are one"),
+        Some(shared) => Finding::good(AREA, "siblings", shared).or_else(
+            false,
+            Verdict::Advice,
+            "two threads that spin on one core halve each other: name one of each pair with --cores",
+        ),
+    }
+}
+
+fn clock(host: &Host) -> Finding {
+    let path = "sys/devices/system/clocksource/clocksource0/current_clocksource";
+    let source = host.read(path).unwrap_or_else(|| "unknown".into());
+    let is_quick = !matches!(
+        source.as_str(),
+        "hpet" | "acpi_pm" | "jiffies" | "refined-jiffies"
+    );
+    Finding::good(AREA, "clock", source).or_else(
+        is_quick,
+        Verdict::Advice,
+        "reading this clock is a system call of a microsecond or more: boot with clocksource=tsc where the processor \
+         has an invariant one",
+    )
+}
+
+fn stolen(host: &Host) -> Finding {
+    let share = host.read("proc/stat").and_then(|text| {
+        let line = text.lines().next()?;
+        let times: Vec<u64> = line
+            .split_whitespace()
+            .skip(1)
+            .map_while(|time| time.parse().ok())
+            .collect();
+        let all: u64 = times.iter().take(8).sum();
+        Some(*times.get(7)? as f64 / all.max(1) as f64)
+    });
+    let share = share.unwrap_or(0.0) * 100.0;
+    Finding::good(AREA, "stolen time", format!("{share:.2} % since boot")).or_else(
+        share < 0.5,
+        Verdict::Advice,
+        "the hypervisor gives these cores to others: ask for dedicated ones",
+    )
+}
+
+fn isolation(host: &Host, allowed: &[usize], used: &[usize]) -> Finding {
+    let list = |path| {
+        host.read(path)
+            .map(|text| parse_list(&text))
+            .unwrap_or_default()
+    };
+    let isolated = list("sys/devices/system/cpu/isolated");
+    let tickless = list("sys/devices/system/cpu/nohz_full");
+    if allowed.len() < 4 && isolated.is_empty() {
+        return Finding::good(AREA, "isolation", "none; too few cores for it to pay");
+    }
+    let is_complete = |list: &[usize]| used.iter().all(|core| list.contains(core));
+    let found = format!(
+        "isolated {}; tickless {}",
+        or_none(&isolated),
+        or_none(&tickless)
+    );
+    let cores = join(used);
+    Finding::good(AREA, "isolation", found).or_else(
+        is_complete(&isolated) && is_complete(&tickless),
+        Verdict::Advice,
+        format!(
+            "boot with isolcpus={cores} nohz_full={cores} rcu_nocbs={cores} and start the node with --cores {cores}"
+        ),
+    )
+}
+
+fn or_none(list: &[usize]) -> String {
+    if list.is_empty() {
+        "none".into()
+    } else {
+        join(list)
+    }
+}
+
+/// A core that has nothing to do sleeps, and takes tens of microseconds to wake.
+fn sleep_states(host: &Host) -> Finding {
+    let what = "sleep states";
+    let latency = std::fs::read(host.root.join("dev/cpu_dma_latency")).ok();
+    let latency = latency.and_then(|bytes| Some(i32::from_ne_bytes(bytes.try_into().ok()?)));
+    match latency {
+        None => Finding::good(AREA, what, "not the system's to set"),
+        Some(us) => Finding::good(AREA, what, wake_bound(us)).or_else(
+            us <= 1,
+            Verdict::Advice,
+            "hold /dev/cpu_dma_latency open with 0 written to it, as tuned's latency-performance profile does",
+        ),
+    }
+}
+
+fn wake_bound(us: i32) -> String {
+    // What the kernel says where nobody asked for a bound.
+    const NONE_US: i32 = 2_000_000_000;
+    if us >= NONE_US {
+        "no bound on how long an idle core takes to wake".into()
+    } else {
+        format!("an idle core may take {us} us to wake")
+    }
+}
+
+/// Watches a core: whatever takes it from a thread that only reads the clock takes it from a node.
+fn pauses(core: usize, watched: Duration) -> Finding {
+    let (longest, lost) = std::thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            pin(Some(core));
+            let started = Instant::now();
+            let (mut longest, mut lost) = (Duration::ZERO, Duration::ZERO);
+            let mut last = started;
+            while last - started < watched {
+                let now = Instant::now();
+                let gap = now - last;
+                if gap > PAUSE {
+                    lost += gap;
+                }
+                longest = longest.max(gap);
+                last = now;
+            }
+            (longest, lost)
+        });
+        watch.join().expect("watching does not panic")
+    });
+    let share = lost.as_secs_f64() / watched.as_secs_f64() * 100.0;
+    let found = format!(
+        "core {core}: longest {:.0} us, {share:.1} % of {} ms lost",
+        longest.as_secs_f64() * 1e6,
+        watched.as_millis()
+    );
+    Finding::good(AREA, "pauses", found).or_else(
+        longest < Duration::from_millis(1) && share < 1.0,
+        Verdict::Advice,
+        "something else runs there: stop it, isolate the core, or ask for a dedicated one",
+    )
+}

@@ -1,0 +1,235 @@
+//! Looks a host over before a node runs on it: cores, memory, network, disk. Each finding says what
+//! was found and what to change. It reads `/proc` and `/sys`, measures for about a second, and
+//! changes nothing.
+
+mod cores;
+mod disk;
+mod memory;
+mod network;
+
+use crate::config::Config;
+use std::path::{Path, PathBuf};
+
+/// How a finding bears on a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// As it should be, or nothing that a node minds.
+    Good,
+    /// A node works, but slower or less evenly than it could.
+    Advice,
+    /// A node would not start, or not keep its promises.
+    Bad,
+}
+
+/// One thing looked at.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Finding {
+    /// cores, memory, network or disk.
+    pub area: &'static str,
+    /// What was looked at.
+    pub what: &'static str,
+    /// What was found.
+    pub found: String,
+    /// How it bears on a node.
+    pub verdict: Verdict,
+    /// What to change; empty where nothing is to be.
+    pub change: String,
+}
+
+impl Finding {
+    fn good(area: &'static str, what: &'static str, found: impl Into<String>) -> Finding {
+        Finding {
+            area,
+            what,
+            found: found.into(),
+            verdict: Verdict::Good,
+            change: String::new(),
+        }
+    }
+
+    fn or_else(self, is_good: bool, verdict: Verdict, change: impl Into<String>) -> Finding {
+        if is_good {
+            return self;
+        }
+        Finding {
+            verdict,
+            change: change.into(),
+            ..self
+        }
+    }
+}
+
+/// The files that tell about a host; tests give a directory of their own.
+pub struct Host {
+    root: PathBuf,
+}
+
+impl Default for Host {
+    fn default() -> Host {
+        Host { root: "/".into() }
+    }
+}
+
+impl Host {
+    /// A host whose `/proc` and `/sys` lie under `root`.
+    pub fn at(root: &Path) -> Host {
+        Host { root: root.into() }
+    }
+
+    /// The trimmed text of a file, `None` where there is none or it cannot be read.
+    fn read(&self, path: &str) -> Option<String> {
+        let text = std::fs::read_to_string(self.root.join(path)).ok()?;
+        Some(text.trim().to_string())
+    }
+
+    fn number(&self, path: &str) -> Option<u64> {
+        self.read(path)?.parse().ok()
+    }
+}
+
+/// Looks everything over for a node configured like this. What is measured (pauses of the cores,
+/// syncs of the disk) takes about a second.
+pub fn examine(host: &Host, config: &Config) -> Vec<Finding> {
+    let mut findings = cores::examine(host, config);
+    findings.extend(memory::examine(host, config));
+    findings.extend(network::examine(host, config));
+    findings.extend(disk::examine(host, config));
+    findings
+}
+
+/// Numbers of a kernel's list such as `0-3,8`; empty where it lists nothing.
+fn parse_list(text: &str) -> Vec<usize> {
+    let mut all = Vec::new();
+    for part in text.split(',').filter(|part| !part.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        if let (Ok(first), Ok(last)) = (first.trim().parse(), last.trim().parse::<usize>()) {
+            all.extend(first..=last);
+        }
+    }
+    all
+}
+
+fn join(numbers: &[usize]) -> String {
+    let numbers: Vec<String> = numbers.iter().map(usize::to_string).collect();
+    numbers.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A host that is nothing but these files.
+    fn host(files: &[(&str, &str)]) -> (tempfile::TempDir, Host) {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let host = Host::at(dir.path());
+        (dir, host)
+    }
+
+    fn verdict_of<'a>(findings: &'a [Finding], what: &str) -> &'a Finding {
+        let found = findings.iter().find(|finding| finding.what == what);
+        found.unwrap_or_else(|| panic!("nothing says {what}"))
+    }
+
+    #[test]
+    fn lists_of_the_kernel_are_read() {
+        assert_eq!(parse_list("0-3,8"), [0, 1, 2, 3, 8]);
+        assert_eq!(parse_list(""), Vec::<usize>::new());
+        assert_eq!(parse_list("5"), [5]);
+    }
+
+    #[test]
+    fn a_host_set_up_for_latency_has_nothing_to_change() {
+        let (_dir, host) = host(&[
+            ("sys/devices/system/cpu/isolated", "1-3\n"),
+            ("sys/devices/system/cpu/nohz_full", "1-3\n"),
+            (
+                "sys/devices/system/cpu/cpu1/cpufreq/scaling_governor",
+                "performance\n",
+            ),
+            (
+                "sys/devices/system/cpu/cpu1/topology/thread_siblings_list",
+                "1\n",
+            ),
+            (
+                "sys/devices/system/clocksource/clocksource0/current_clocksource",
+                "tsc\n",
+            ),
+            ("proc/stat", "cpu 100 0 0 900 0 0 0 0 0 0\n"),
+            ("sys/fs/cgroup/cpu.max", "max 100000\n"),
+        ]);
+        let findings = cores::settings(&host, &[0, 1, 2, 3], &[1, 2, 3]);
+        for finding in &findings {
+            assert_eq!(finding.verdict, Verdict::Good, "{finding:?}");
+        }
+        assert_eq!(findings.len(), 7);
+    }
+
+    #[test]
+    fn what_costs_latency_is_named_with_its_remedy() {
+        let (_dir, host) = host(&[
+            ("sys/devices/system/cpu/isolated", "\n"),
+            (
+                "sys/devices/system/cpu/cpu1/cpufreq/scaling_governor",
+                "powersave\n",
+            ),
+            (
+                "sys/devices/system/cpu/cpu1/topology/thread_siblings_list",
+                "1,2\n",
+            ),
+            (
+                "sys/devices/system/clocksource/clocksource0/current_clocksource",
+                "hpet\n",
+            ),
+            ("proc/stat", "cpu 100 0 0 800 0 0 0 100 0 0\n"),
+            ("sys/fs/cgroup/cpu.max", "150000 100000\n"),
+        ]);
+        let findings = cores::settings(&host, &[0, 1, 2, 3], &[1, 2, 3]);
+        for what in ["governor", "siblings", "clock", "stolen time", "isolation"] {
+            let finding = verdict_of(&findings, what);
+            assert_eq!(finding.verdict, Verdict::Advice, "{finding:?}");
+            assert!(!finding.change.is_empty());
+        }
+        assert_eq!(verdict_of(&findings, "quota").verdict, Verdict::Bad);
+    }
+
+    #[test]
+    fn memory_too_small_for_the_tables_is_bad_and_swap_is_said() {
+        let config = Config::default();
+        let (_dir, host) = host(&[
+            (
+                "proc/meminfo",
+                "MemTotal: 1000000 kB\nMemAvailable: 900000 kB\n",
+            ),
+            (
+                "proc/swaps",
+                "Filename Type Size Used Priority\n/dev/sda2 partition 1000 0 -2\n",
+            ),
+            (
+                "sys/kernel/mm/transparent_hugepage/enabled",
+                "always madvise [never]\n",
+            ),
+        ]);
+        let findings = memory::examine(&host, &config);
+        assert_eq!(verdict_of(&findings, "tables").verdict, Verdict::Bad);
+        assert_eq!(verdict_of(&findings, "swap").verdict, Verdict::Advice);
+        assert_eq!(verdict_of(&findings, "huge pages").verdict, Verdict::Advice);
+    }
+
+    #[test]
+    fn a_file_system_that_forgets_is_bad_under_disk_only() {
+        let mounts = "/dev/vda / ext4 rw 0 0\ntmpfs /data tmpfs rw 0 0\n";
+        let mount = disk::mount_of(mounts, Path::new("/data/millrace")).unwrap();
+        assert_eq!(mount.kind, "tmpfs");
+        assert_eq!(disk::file_system(&mount, true).verdict, Verdict::Bad);
+        assert_eq!(disk::file_system(&mount, false).verdict, Verdict::Good);
+        let mount = disk::mount_of(mounts, Path::new("/database")).unwrap();
+        assert_eq!((mount.kind.as_str(), mount.at.as_str()), ("ext4", "/"));
+        assert_eq!(disk::file_system(&mount, true).verdict, Verdict::Good);
+    }
+}
