@@ -28,6 +28,8 @@ impl Engine {
         state.authorisations.audit("authorisation")?;
         state.authorisation_steps.audit("authorisation step")?;
         state.deadlines.audit()?;
+        state.approvals.audit()?;
+        state.throttles.audit()?;
         audit_pending(state)?;
         audit_participants(state)?;
         state.payments.audit()?;
@@ -104,6 +106,12 @@ fn audit_pending(state: &State) -> Result<(), String> {
     if let Some(slot) = state.saving.deadline() {
         waiting += 1;
         audit_deadline(state, slot, Due::Saving)?;
+    }
+    for row in state.approvals.rows() {
+        if row.is_open() && row.expires_at().0 != 0 {
+            waiting += 1;
+            audit_deadline(state, row.deadline, Due::Proposal(row.id))?;
+        }
     }
     if waiting != state.deadlines.len() {
         return Err(format!(

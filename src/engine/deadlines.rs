@@ -35,6 +35,8 @@ pub(super) enum Due {
     Group(Handle),
     /// Liquidity saving runs by the clock.
     Saving,
+    /// A proposal lapses; its number.
+    Proposal(u32),
 }
 
 impl Due {
@@ -46,6 +48,7 @@ impl Due {
             Due::Payment(handle) => (3, handle),
             Due::Group(handle) => (4, handle),
             Due::Saving => (5, 0),
+            Due::Proposal(id) => (6, id),
         }
     }
 
@@ -57,6 +60,7 @@ impl Due {
             3 => Due::Payment(handle),
             4 => Due::Group(handle),
             5 => Due::Saving,
+            6 => Due::Proposal(handle),
             other => unreachable!("no deadline is of kind {other}"),
         }
     }

@@ -38,6 +38,10 @@ pub struct Limits {
     pub client_order_ids: u32,
     /// Price levels in use at once, over all books.
     pub price_levels: u32,
+    /// Proposals remembered within the business day; decided ones give way to new ones.
+    pub proposals: u32,
+    /// Throttles.
+    pub throttles: u32,
 }
 
 impl Default for Limits {
@@ -58,6 +62,8 @@ impl Default for Limits {
             order_sessions: 4_096,
             client_order_ids: 1 << 21,
             price_levels: 1 << 18,
+            proposals: 1_024,
+            throttles: 1_024,
         }
     }
 }
@@ -70,7 +76,7 @@ impl Limits {
     pub const DAYS_MAX: u32 = 10_000;
 
     /// The tables by name, with the bytes that one entry takes at most, its index included.
-    fn tables(&self) -> [(&'static str, u32, u64); 13] {
+    fn tables(&self) -> [(&'static str, u32, u64); 15] {
         [
             ("assets", self.assets, 64),
             ("participants", self.participants, 72),
@@ -85,6 +91,8 @@ impl Limits {
             ("order_sessions", self.order_sessions, 44),
             ("client_order_ids", self.client_order_ids, 64),
             ("price_levels", self.price_levels, 640),
+            ("proposals", self.proposals, 224),
+            ("throttles", self.throttles, 320),
         ]
     }
 
@@ -95,6 +103,7 @@ impl Limits {
             self.authorisations,
             self.special_orders,
             self.payments,
+            self.proposals,
         ];
         // One more for liquidity saving by the clock.
         rows.iter().map(|rows| *rows as usize).sum::<usize>() + 1
@@ -154,6 +163,8 @@ impl Limits {
             order_sessions: 16,
             client_order_ids: 4_096,
             price_levels: 1_024,
+            proposals: 8,
+            throttles: 16,
         }
     }
 }

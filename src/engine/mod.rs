@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod approvals;
 mod audit;
 mod authorisations;
 mod business_day;
@@ -23,6 +24,7 @@ mod reference_data;
 mod settlement;
 mod snapshot;
 mod state;
+mod throttles;
 mod transfers;
 mod window;
 
@@ -31,14 +33,14 @@ pub use outbox::Outbox;
 pub use postings::{Cause, Posting, PostingKind, PostingSide, Sums};
 
 pub use crate::memory::Take;
-use crate::protocol::command::{Command, CommandKind};
+use crate::protocol::command::{Command, CommandKind, ThrottledKind};
 use crate::protocol::event::{Account, TransferRecord};
 use crate::protocol::frame::CommandRef;
 use crate::protocol::units::{AccountId, Timestamp, TransferId};
 use handlers::hints::{self, Sides};
 use handlers::{
-    authorisations as authorised, batches, clock, groups, liquidity, orders, participants,
-    payments, queries, reference_data as setup, release, saving,
+    administration, approvals as four_eyes, authorisations as authorised, batches, clock, groups,
+    orders, participants, payments, queries, release, saving, throttles as throttled,
 };
 use state::State;
 
@@ -121,7 +123,11 @@ impl Engine {
         if self.next_deadline().is_some_and(|at| at <= self.state.now) {
             clock::let_lapse(&mut self.state, out);
         }
-        self.execute(decoded, out);
+        if self.state.throttles.are_set() {
+            self.execute_if_let_in(decoded, command, out);
+        } else {
+            self.execute(decoded, command, out);
+        }
         orders::publish(&mut self.state, out);
         if std::mem::take(&mut self.state.closings_changed) {
             participants::mark_blocked(&mut self.state);
@@ -131,21 +137,15 @@ impl Engine {
         out.end();
     }
 
+    /// Executes a command. `given` is what `command` was decoded from.
     #[inline(always)]
-    fn execute(&mut self, command: Command<'_>, out: &mut Outbox) {
+    fn execute(&mut self, command: Command<'_>, given: CommandRef<'_>, out: &mut Outbox) {
         let state = &mut self.state;
         match command {
-            Command::CreateAsset(asked) => setup::create_asset(state, asked, out),
-            Command::CreateParticipant(asked) => setup::create_participant(state, asked, out),
-            Command::CreateAccount(asked) => setup::create_account(state, asked, out),
             Command::Transfer(asked) => handlers::transfers::transfer(state, asked, out),
             Command::Transfers(_, asked) => handlers::transfers::transfers(state, asked, out),
             Command::SubmitPayment(asked) => payments::submit_payment(state, asked, out),
             Command::CancelPayment(asked) => payments::cancel_payment(state, asked, out),
-            Command::SetCreditLine(asked) => liquidity::set_credit_line(state, asked, out),
-            Command::SetPhase(asked) => clock::set_phase(state, asked, out),
-            Command::CreateInstrument(asked) => setup::create_instrument(state, asked, out),
-            Command::SetInstrumentPhase(asked) => orders::set_instrument_phase(state, asked, out),
             Command::PlaceOrder(asked) => orders::place_order(state, asked, out),
             Command::CancelOrder(asked) => orders::cancel_order(state, asked, out),
             Command::ReplaceOrder(asked) => orders::replace_order(state, asked, out),
@@ -161,33 +161,35 @@ impl Engine {
             Command::SetPaymentPriority(asked) => payments::set_payment_priority(state, asked, out),
             Command::MovePayment(asked) => payments::move_payment(state, asked, out),
             Command::SubmitGroup(asked, legs) => groups::submit_group(state, asked, legs, out),
-            Command::SetCollateralValue(asked) => {
-                handlers::collateral::set_collateral_value(state, asked, out);
-            }
-            Command::SetCollateralPool(asked) => {
-                handlers::collateral::set_collateral_pool(state, asked, out);
-            }
-            Command::PledgeCollateral(asked) => {
-                handlers::collateral::pledge_collateral(state, asked, out);
-            }
-            Command::ReleaseCollateral(asked) => {
-                handlers::collateral::release_collateral(state, asked, out);
-            }
-            Command::SetReservation(asked) => liquidity::set_reservation(state, asked, out),
-            Command::SetBilateralLimit(asked) => liquidity::set_bilateral_limit(state, asked, out),
-            Command::SetMultilateralLimit(asked) => {
-                liquidity::set_multilateral_limit(state, asked, out);
-            }
-            Command::SetLiquiditySaving(asked) => saving::set_liquidity_saving(state, asked, out),
-            Command::RunLiquiditySaving(asked) => saving::run_liquidity_saving(state, asked, out),
             Command::ProposeBatch(asked, items) => batches::propose_batch(state, asked, items, out),
-            Command::SetParticipantState(asked) => {
-                participants::set_participant_state(state, asked, out);
-            }
-            Command::Uncross(asked) => orders::uncross(state, asked, out),
             Command::CancelOnDisconnect(asked) => orders::cancel_on_disconnect(state, asked, out),
             Command::Disconnect(asked) => orders::disconnect(state, asked, out),
-            Command::PublishBook(asked) => orders::publish_book(state, asked, out),
+            Command::CreateAsset(_)
+            | Command::CreateParticipant(_)
+            | Command::CreateAccount(_)
+            | Command::SetCreditLine(_)
+            | Command::SetReservation(_)
+            | Command::SetBilateralLimit(_)
+            | Command::SetMultilateralLimit(_)
+            | Command::SetLiquiditySaving(_)
+            | Command::RunLiquiditySaving(_)
+            | Command::SetParticipantState(_)
+            | Command::SetPhase(_)
+            | Command::CreateInstrument(_)
+            | Command::SetInstrumentPhase(_)
+            | Command::Uncross(_)
+            | Command::PublishBook(_)
+            | Command::SetCollateralValue(_)
+            | Command::SetCollateralPool(_)
+            | Command::PledgeCollateral(_)
+            | Command::ReleaseCollateral(_)
+            | Command::SetFourEyes(_)
+            | Command::SetThrottle(_) => administration::administer(state, command, given, out),
+            Command::Propose(asked, words) => {
+                four_eyes::propose(state, given.header.user, asked, words, out);
+            }
+            Command::Approve(asked) => four_eyes::approve(state, given.header.user, asked, out),
+            Command::Reject(asked) => four_eyes::reject(state, given.header.user, asked, out),
             Command::QueryAccount(_)
             | Command::QueryPayment(_)
             | Command::QueryOrder(_)
@@ -196,7 +198,33 @@ impl Engine {
             | Command::QueryBookOrders(_)
             | Command::QueryDigest(_)
             | Command::QueryTransfer(_)
-            | Command::QueryAuthorisation(_) => unreachable!("queries are answered, not executed"),
+            | Command::QueryAuthorisation(_)
+            | Command::QueryProposals(_)
+            | Command::QueryThrottles(_) => unreachable!("queries are answered, not executed"),
+        }
+    }
+
+    /// Executes a command where throttles are set and may hold it back.
+    #[cold]
+    #[inline(never)]
+    fn execute_if_let_in(&mut self, command: Command<'_>, given: CommandRef<'_>, out: &mut Outbox) {
+        let state = &mut self.state;
+        match command {
+            Command::Transfer(asked) => handlers::transfers::transfer_if_let_in(state, asked, out),
+            Command::Transfers(_, asked) => {
+                handlers::transfers::transfers_if_let_in(state, asked, out);
+            }
+            Command::SubmitPayment(asked) => throttled::submit_payment(state, asked, out),
+            Command::SubmitGroup(asked, legs) => throttled::submit_group(state, asked, legs, out),
+            Command::Authorise(asked) => throttled::authorise(state, asked, out),
+            Command::Increment(asked) => {
+                throttled::step(state, ThrottledKind::Increment, asked, out);
+            }
+            Command::Capture(asked) => throttled::step(state, ThrottledKind::Capture, asked, out),
+            Command::Refund(asked) => throttled::step(state, ThrottledKind::Refund, asked, out),
+            Command::PlaceOrder(asked) => throttled::place_order(state, asked, out),
+            Command::ReplaceOrder(asked) => throttled::replace_order(state, asked, out),
+            other => self.execute(other, given, out),
         }
     }
 
@@ -215,6 +243,8 @@ impl Engine {
             Command::QueryDigest(_) => self.query_digest(out),
             Command::QueryTransfer(asked) => queries::query_transfer(state, asked, out),
             Command::QueryAuthorisation(asked) => queries::query_authorisation(state, asked, out),
+            Command::QueryProposals(_) => four_eyes::query_proposals(state, out),
+            Command::QueryThrottles(_) => throttled::query_throttles(state, out),
             _ => panic!("commands are executed, not answered"),
         }
         out.end();

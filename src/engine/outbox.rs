@@ -69,6 +69,21 @@ impl Outbox {
         self.stamp.session
     }
 
+    /// Where the next event goes, for [`Outbox::since`] and [`Outbox::take_back`].
+    pub(super) fn mark(&self) -> usize {
+        self.len
+    }
+
+    /// Events put in from `mark` on.
+    pub(super) fn since(&self, mark: usize) -> &[EventSlot] {
+        &self.slots[mark..self.len]
+    }
+
+    /// Takes back the events put in from `mark` on.
+    pub(super) fn take_back(&mut self, mark: usize) {
+        self.len = mark;
+    }
+
     /// Adds an event to the present answer.
     #[inline]
     pub(super) fn push<B: IntoBytes + Immutable>(&mut self, kind: EventKind, body: &B) {

@@ -2,6 +2,7 @@
 //! without padding); indexes are rebuilt when read. The store adds checksum, names and framing.
 
 use super::Engine;
+use super::approvals::Approvals;
 use super::collateral::Collateral;
 use super::deadlines::{DeadlineHead, Deadlines};
 use super::ledger::{AccountRow, Ledger};
@@ -12,6 +13,7 @@ use super::settlement::groups::Groups;
 use super::settlement::queue::Payments;
 use super::settlement::saved::SavedPayments;
 use super::state::State;
+use super::throttles::Throttles;
 use super::window::{Window, WindowHead, WindowRow};
 use crate::protocol::units::Timestamp;
 use bytemuck::Pod;
@@ -47,6 +49,9 @@ impl Engine {
         write_rows(out, state.groups.rows())?;
         write_rows(out, state.collateral.pools())?;
         write_rows(out, state.collateral.values())?;
+        write_rows(out, state.approvals.rows())?;
+        write_rows(out, &[state.approvals.four_eyes()])?;
+        write_rows(out, state.throttles.rows())?;
         write_rows(out, state.instruments.rows())?;
         state.matching.write_snapshot(out)
     }
@@ -88,6 +93,9 @@ impl Engine {
         let groups = Groups::restore(read_rows(input)?, limits.payments);
         let (pools, values) = (read_rows(input)?, read_rows(input)?);
         let collateral = Collateral::restore(pools, values, limits.accounts);
+        let proposals = read_rows(input)?;
+        let approvals = Approvals::restore(proposals, read_one(input)?, limits.proposals);
+        let throttles = Throttles::restore(read_rows(input)?, limits.throttles);
         let instruments = Registry::restore(read_rows(input)?, limits.instruments);
         let mut matching = Matching::read_snapshot(limits, input)?;
         for (handle, row) in participants.rows().iter().enumerate() {
@@ -106,6 +114,8 @@ impl Engine {
         state.payments = payments;
         state.groups = groups;
         state.collateral = collateral;
+        state.approvals = approvals;
+        state.throttles = throttles;
         state.instruments = instruments;
         state.matching = matching;
         state.day = day;
@@ -144,6 +154,9 @@ impl Engine {
         hash_rows(&mut hasher, "groups", state.groups.rows());
         hash_rows(&mut hasher, "pools", state.collateral.pools());
         hash_rows(&mut hasher, "values", state.collateral.values());
+        hash_rows(&mut hasher, "proposals", state.approvals.rows());
+        hash_rows(&mut hasher, "four eyes", &[state.approvals.four_eyes()]);
+        hash_rows(&mut hasher, "throttles", state.throttles.rows());
         hash_rows(&mut hasher, "instruments", state.instruments.rows());
         state.matching.digest_into(&mut hasher);
         *hasher.finalize().as_bytes()

@@ -1,5 +1,6 @@
 //! The rooms, side by side. Handlers compose them; the rooms do not know each other.
 
+use super::approvals::Approvals;
 use super::authorisations::{AuthorisationRow, StepRow};
 use super::business_day::BusinessDay;
 use super::collateral::Collateral;
@@ -15,6 +16,7 @@ use super::settlement::netting::Netting;
 use super::settlement::queue::Payments;
 use super::settlement::switches::LiquiditySaving;
 use super::settlement::together::Together;
+use super::throttles::Throttles;
 use super::transfers::{Executed, TransferRow};
 use super::window::Window;
 use crate::protocol::command::ITEMS_MAX;
@@ -41,6 +43,8 @@ pub(super) struct State {
     pub(super) instruments: Registry<InstrumentRow>,
     pub(super) matching: Matching,
     pub(super) day: BusinessDay,
+    pub(super) approvals: Approvals,
+    pub(super) throttles: Throttles,
     pub(super) saving: LiquiditySaving,
     pub(super) netting: Netting,
     /// Scratch: what the chain at hand has executed; empty between commands.
@@ -74,6 +78,8 @@ impl State {
             instruments: Registry::new(limits.instruments),
             matching: Matching::new(limits),
             day: BusinessDay::new(),
+            approvals: Approvals::new(limits.proposals),
+            throttles: Throttles::new(limits.throttles),
             saving: LiquiditySaving::new(),
             netting: Netting::default(),
             chain: Vec::with_capacity(ITEMS_MAX),

@@ -982,6 +982,100 @@ wire_struct! {
     }
 }
 
+wire_enum! {
+    /// Kinds that throttles count; a transfer of a batch counts like one alone. What only takes
+    /// back (cancels, holds, voids) is never throttled.
+    pub enum ThrottledKind : u16 {
+        /// All of them together.
+        Any = 0 "any",
+        /// Transfers, alone or in a batch.
+        Transfer = 4 "transfer",
+        /// Authorisations.
+        Authorise = 6 "authorise",
+        /// Increments of authorisations.
+        Increment = 7 "increment",
+        /// Captures: their value counted when it was held.
+        Capture = 8 "capture",
+        /// Refunds.
+        Refund = 10 "refund",
+        /// Payments.
+        SubmitPayment = 11 "submit_payment",
+        /// Groups: each leg counts.
+        SubmitGroup = 17 "submit_group",
+        /// New orders.
+        PlaceOrder = 29 "place_order",
+        /// Changes of orders: their value is what they add.
+        ReplaceOrder = 30 "replace_order",
+    }
+}
+
+wire_struct! {
+    /// Has an administrative kind need two users, or no longer.
+    pub struct SetFourEyes {
+        /// Which kind.
+        kind: CommandKind,
+        /// Whether it needs them.
+        required: Bool = 1,
+        /// Reserved.
+        _reserved: [Zero; 13],
+    }
+}
+
+wire_struct! {
+    /// Head of a proposal: the body of the proposed command follows in `count` words.
+    pub struct Propose {
+        /// When it lapses; 0 for when the next business day begins, which ends it at the latest.
+        expires_at: Timestamp = 0,
+        /// Words of 16 bytes.
+        count: u32,
+        /// Kind of the proposed command.
+        kind: CommandKind,
+        /// Reserved.
+        _reserved: [Zero; 2],
+    }
+}
+
+wire_struct! {
+    /// Sixteen bytes of a proposed command's body.
+    pub struct CommandWord {
+        /// The bytes.
+        word: u128,
+    }
+}
+
+wire_struct! {
+    /// Names one proposal: approve, reject.
+    pub struct ProposalRef {
+        /// The proposal.
+        proposal: u64,
+        /// Reserved.
+        _reserved: [Zero; 8],
+    }
+}
+
+wire_struct! {
+    /// Bounds how many commands, and how much value, get in per window; without a count and an
+    /// amount there is no bound any more.
+    pub struct SetThrottle {
+        /// Whose commands; 0 for everybody's together.
+        participant: ParticipantId = 0,
+        /// In which asset; 0 for all together.
+        asset: AssetId = 0,
+        /// Length of the window; 0 for the business day.
+        window_ms: u32 = 0,
+        /// Of which kind.
+        kind: ThrottledKind = 0,
+        /// Reserved.
+        _reserved: [Zero; 2],
+        /// Most minor units per window; 2^128-1 for any.
+        amount: Amount = u128::MAX,
+        /// Most commands per window; 2^64-1 for any.
+        count: u64 = u64::MAX,
+        /// Reserved.
+        _reserved_end: [Zero; 8],
+    }
+}
+
 macro_rules! commands {
     ($( $(#[doc = $doc:literal])* $variant:ident = $code:literal $text:literal, $body:ident $(, $list:literal of $item:ident)? ; )*) => {
         wire_enum! {
@@ -1186,6 +1280,16 @@ commands! {
     PledgeCollateral = 52 "pledge_collateral", Pledge;
     /// Takes pledged securities back.
     ReleaseCollateral = 53 "release_collateral", Pledge;
+    /// Has an administrative kind need two users.
+    SetFourEyes = 60 "set_four_eyes", SetFourEyes;
+    /// Proposes an administrative command for another user to approve.
+    Propose = 61 "propose", Propose, "command" of CommandWord;
+    /// Approves a proposal: its command is executed.
+    Approve = 62 "approve", ProposalRef;
+    /// Rejects a proposal.
+    Reject = 63 "reject", ProposalRef;
+    /// Bounds commands and value per window.
+    SetThrottle = 64 "set_throttle", SetThrottle;
     /// Asks for an account.
     QueryAccount = 1024 "query_account", AccountRef;
     /// Asks for a payment.
@@ -1204,6 +1308,10 @@ commands! {
     QueryTransfer = 1030 "query_transfer", TransferRef;
     /// Asks for an authorisation.
     QueryAuthorisation = 1031 "query_authorisation", TransferRef;
+    /// Asks for the proposals of the day.
+    QueryProposals = 1050 "query_proposals", Empty;
+    /// Asks for the throttles and what is used of them.
+    QueryThrottles = 1051 "query_throttles", Empty;
 }
 
 impl CommandKind {
@@ -1213,5 +1321,33 @@ impl CommandKind {
     /// Whether it asks and changes nothing: queries are not journaled.
     pub const fn is_query(self) -> bool {
         self as u16 >= Self::FIRST_QUERY
+    }
+
+    /// Whether it is an operator's to give: what two users can be asked for.
+    pub const fn is_administrative(self) -> bool {
+        matches!(
+            self,
+            CommandKind::CreateAsset
+                | CommandKind::CreateParticipant
+                | CommandKind::CreateAccount
+                | CommandKind::SetCreditLine
+                | CommandKind::SetReservation
+                | CommandKind::SetBilateralLimit
+                | CommandKind::SetMultilateralLimit
+                | CommandKind::SetLiquiditySaving
+                | CommandKind::RunLiquiditySaving
+                | CommandKind::SetParticipantState
+                | CommandKind::SetPhase
+                | CommandKind::CreateInstrument
+                | CommandKind::SetInstrumentPhase
+                | CommandKind::Uncross
+                | CommandKind::PublishBook
+                | CommandKind::SetCollateralValue
+                | CommandKind::SetCollateralPool
+                | CommandKind::PledgeCollateral
+                | CommandKind::ReleaseCollateral
+                | CommandKind::SetFourEyes
+                | CommandKind::SetThrottle
+        )
     }
 }

@@ -2,8 +2,8 @@
 //! holds its default is left out of the JSON line.
 
 use super::command::{
-    AccountFlags, Algorithm, CommandKind, InstrumentPhase, OrderType, Priority, Side, TimeInForce,
-    TransferFlags,
+    AccountFlags, Algorithm, CommandKind, InstrumentPhase, OrderType, Priority, Side,
+    ThrottledKind, TimeInForce, TransferFlags,
 };
 use super::reason::{CancelReason, Reason};
 use super::units::{
@@ -575,6 +575,109 @@ wire_struct! {
     }
 }
 
+wire_enum! {
+    /// Where a proposal is in its life.
+    pub enum ProposalState : u8 {
+        /// Waits for a second user.
+        Open = 0 "open",
+        /// Approved, and its command executed.
+        Approved = 1 "approved",
+        /// Rejected by a second user.
+        Rejected = 2 "rejected",
+        /// Nobody decided in time.
+        Expired = 3 "expired",
+        /// Approved, but its command was refused.
+        Refused = 4 "refused",
+    }
+}
+
+wire_struct! {
+    /// Head of the answer to query_proposals: `count` proposals follow.
+    pub struct Proposals {
+        /// Proposals that follow.
+        count: u32,
+        /// Of these, how many are open.
+        open: u32,
+        /// Reserved.
+        _reserved: [Zero; 8],
+    }
+}
+
+wire_struct! {
+    /// A proposal as it stands.
+    pub struct Proposal {
+        /// Its number.
+        proposal: u64,
+        /// Who proposed.
+        proposed_by: u64,
+        /// Who approved or rejected.
+        decided_by: u64 = 0,
+        /// When it lapses, 0 for when the next business day begins.
+        expires_at: Timestamp = 0,
+        /// Kind of the proposed command.
+        kind: CommandKind,
+        /// Why its command was refused.
+        reason: Reason = 0,
+        /// Where it is in its life.
+        state: ProposalState,
+        /// Pieces of its command that follow as `proposed_command`; in JSON part of its line.
+        parts: u8 = 0,
+        /// Reserved.
+        _reserved: [Zero; 10],
+    }
+}
+
+/// Bytes of one [`ProposedCommand`].
+pub const PROPOSED_BYTES: usize = 112;
+
+wire_struct! {
+    /// A piece of a proposed command's body.
+    pub struct ProposedCommand {
+        /// The proposal.
+        proposal: u64,
+        /// Bytes of the body before this piece.
+        offset: u32,
+        /// Bytes of the body in this piece.
+        length: u32,
+        /// The bytes; zero behind `length`.
+        bytes: [u8; 112],
+    }
+}
+
+wire_struct! {
+    /// Head of the answer to query_throttles: `count` throttles follow.
+    pub struct Throttles {
+        /// Throttles that follow.
+        count: u32,
+        /// Reserved.
+        _reserved: [Zero; 12],
+    }
+}
+
+wire_struct! {
+    /// A throttle and what is used of it.
+    pub struct Throttle {
+        /// Whose commands, 0 for everybody's together.
+        participant: ParticipantId = 0,
+        /// In which asset, 0 for all together.
+        asset: AssetId = 0,
+        /// Length of the window, 0 for the business day.
+        window_ms: u32 = 0,
+        /// Of which kind.
+        kind: ThrottledKind,
+        /// Reserved.
+        _reserved: [Zero; 2],
+        /// Most minor units per window, 2^128-1 for any.
+        amount: Amount = u128::MAX,
+        /// Minor units counted in the present window.
+        used_amount: Amount,
+        /// Most commands per window, 2^64-1 for any.
+        count: u64 = u64::MAX,
+        /// Commands counted in the present window.
+        used_count: u64,
+    }
+}
+
 macro_rules! events {
     ($( $(#[doc = $doc:literal])* $variant:ident = $code:literal $text:literal, $body:ident ; )*) => {
         wire_enum! {
@@ -693,4 +796,14 @@ events! {
     BookReduce = 63 "book_reduce", BookOrder;
     /// An order leaves a published book.
     BookDelete = 64 "book_delete", BookOrder;
+    /// Answer to query_proposals; its proposals follow.
+    Proposals = 70 "proposals", Proposals;
+    /// A proposal was made, decided or has lapsed.
+    Proposal = 71 "proposal", Proposal;
+    /// A piece of a proposed command; in JSON part of the line of its proposal.
+    ProposedCommand = 72 "proposed_command", ProposedCommand;
+    /// Answer to query_throttles; its throttles follow.
+    Throttles = 73 "throttles", Throttles;
+    /// A throttle.
+    Throttle = 74 "throttle", Throttle;
 }

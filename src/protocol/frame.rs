@@ -2,7 +2,7 @@
 //! in. All frames begin with length, kind and release, so a stream can be cut without knowing more.
 //!
 //! ```text
-//! command  0        4     6        8        16               24            32    36     40
+//! command  0        4     6        8        16               24            32    40     44
 //!          | length | kind | release | session | client_sequence | received_at | user | flags | - | body ..
 //! event    0        4     6         8          16        24                32   40      44      48            56
 //!          | length | kind | release | sequence | session | client_sequence | at | index | flags | executed_at | - | body ..
@@ -61,11 +61,11 @@ pub struct CommandHeader {
     /// When the door received it, ns since the Unix epoch. Stamped by the door.
     pub received_at: u64,
     /// Who asked, for commands that need a second person; 0 for nobody in particular.
-    pub user: u32,
+    pub user: u64,
     /// Zero.
     pub flags: u32,
     /// Zero.
-    pub reserved: u64,
+    pub reserved: u32,
 }
 
 /// Head of an event.
@@ -425,13 +425,13 @@ pub const COMMAND_HEADER_FIELDS: &[Field] = &[
     ),
     header_field(
         "user",
-        "u32",
+        "u64",
         32,
-        4,
+        8,
         "Who asked, 0 for nobody in particular.",
     ),
-    header_field("flags", "u32", 36, 4, "Zero."),
-    header_field("reserved", "u64", 40, 8, "Zero."),
+    header_field("flags", "u32", 40, 4, "Zero."),
+    header_field("reserved", "u32", 44, 4, "Zero."),
 ];
 
 /// The rows of the event header, for the byte map.

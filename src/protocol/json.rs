@@ -12,6 +12,17 @@ use std::fmt::Write as _;
 #[derive(Debug, Default)]
 pub struct EventPrinter {
     open: Option<OpenLine>,
+    /// A proposal whose command is still coming.
+    proposal: Option<OpenProposal>,
+}
+
+/// A proposal's line without its end, and its command as far as it has come.
+#[derive(Debug)]
+struct OpenProposal {
+    head: String,
+    kind: Option<CommandKind>,
+    parts: u32,
+    body: Vec<u8>,
 }
 
 /// A line whose lists are still coming.
@@ -26,6 +37,17 @@ impl EventPrinter {
     /// Appends to `out` the line that `event` ends, if it ends one.
     pub fn print(&mut self, out: &mut String, event: &EventSlot) {
         let kind = event.kind();
+        if let Some(proposal) = &mut self.proposal
+            && kind == Some(EventKind::ProposedCommand)
+        {
+            proposal.add(event.body());
+            if let Some(proposal) = self.proposal.take_if(|proposal| proposal.parts == 0) {
+                out.push_str(&proposal.head);
+                write_proposed(out, proposal.kind, &proposal.body);
+                out.push_str("}\n");
+            }
+            return;
+        }
         if let Some(open) = &mut self.open
             && matches!(kind, Some(EventKind::BookLevel | EventKind::Payment))
         {
@@ -34,8 +56,37 @@ impl EventPrinter {
             self.open = Some(OpenLine::new(kind, event));
         }
         if let Some(line) = self.open.take_if(|line| line.left == 0) {
-            line.write(out);
+            if kind == Some(EventKind::Proposal) {
+                self.proposal = OpenProposal::new(&line.head, event.body());
+            }
+            if self.proposal.is_none() {
+                line.write(out);
+            }
         }
+    }
+}
+
+impl OpenProposal {
+    /// `None` where no command follows.
+    fn new(head: &str, body: &[u8]) -> Option<OpenProposal> {
+        let value = |name| number_of(EventKind::Proposal.fields(), name, body);
+        let parts = value("parts") as u32;
+        (parts > 0).then(|| OpenProposal {
+            head: head.to_string(),
+            kind: CommandKind::from_code(value("kind") as u16),
+            parts,
+            body: Vec::new(),
+        })
+    }
+
+    fn add(&mut self, body: &[u8]) {
+        let fields = EventKind::ProposedCommand.fields();
+        let bytes = fields.iter().find(|field| field.name == "bytes");
+        let length = number_of(fields, "length", body) as usize;
+        let bytes = bytes.map_or(&[][..], |field| &body[field.offset..][..field.size]);
+        self.body
+            .extend_from_slice(&bytes[..length.min(bytes.len())]);
+        self.parts -= 1;
     }
 }
 
@@ -61,7 +112,12 @@ impl OpenLine {
             Some(EventKind::Book) => line.open(&["bids", "asks"], &["bids", "asks"], body),
             Some(EventKind::Queue) => line.open(&["payments"], &["count"], body),
             Some(kind) => {
-                write_fields(&mut line.head, name, kind.fields(), body);
+                for field in kind.fields() {
+                    // Says how many events make the line.
+                    if (kind, field.name) != (EventKind::Proposal, "parts") {
+                        write_field(&mut line.head, name, field, body);
+                    }
+                }
                 if kind == EventKind::Rejected {
                     write_own_id(&mut line.head, body);
                 }
@@ -140,6 +196,10 @@ pub fn own_id_field(kind: CommandKind) -> Option<&'static str> {
         }
         CommandKind::Tick
         | CommandKind::QueryDigest
+        | CommandKind::QueryProposals
+        | CommandKind::QueryThrottles
+        | CommandKind::SetFourEyes
+        | CommandKind::Propose
         | CommandKind::Transfers
         | CommandKind::SetPhase
         | CommandKind::SetLiquiditySaving
@@ -171,6 +231,14 @@ pub fn write_command(out: &mut String, sequence: Option<u64>, command: CommandRe
     let (head, list) = command.body.split_at(kind.body_size());
     match kind.items() {
         None => write_fields(out, kind.name(), kind.fields(), head),
+        Some(_) if kind == CommandKind::Propose => {
+            let fields = kind.fields();
+            for field in fields.iter().filter(|field| field.name == "expires_at") {
+                write_field(out, kind.name(), field, head);
+            }
+            let proposed = CommandKind::from_code(number_of(fields, "kind", head) as u16);
+            write_proposed(out, proposed, list);
+        }
         Some(items) => {
             for field in kind.fields().iter().filter(|field| field.name != "count") {
                 write_field(out, kind.name(), field, head);
@@ -179,6 +247,18 @@ pub fn write_command(out: &mut String, sequence: Option<u64>, command: CommandRe
         }
     }
     out.push('}');
+}
+
+/// The command that a proposal carries, as a field of its line.
+fn write_proposed(out: &mut String, kind: Option<CommandKind>, body: &[u8]) {
+    match kind.filter(|kind| kind.items().is_none() && kind.body_size() == body.len()) {
+        Some(kind) => {
+            let _ = write!(out, ",\"command\":{{\"cmd\":\"{}\"", kind.name());
+            write_fields(out, kind.name(), kind.fields(), body);
+            out.push('}');
+        }
+        None => out.push_str(",\"command\":null"),
+    }
 }
 
 fn write_list(out: &mut String, items: &Items, list: &[u8]) {

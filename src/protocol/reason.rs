@@ -249,6 +249,27 @@ wire_enum! {
         NoReferencePrice = 315 "no_reference_price",
         /// The session has not asked for its orders to be cancelled at its end.
         SessionNotFound = 316 "session_not_found",
+
+        /// The kind needs two users: propose it.
+        ApprovalRequired = 400 "approval_required",
+        /// Only administrative commands can be proposed, or need two users.
+        NotAdministrative = 401 "not_administrative",
+        /// The command does not say which user gives it.
+        UserRequired = 402 "user_required",
+        /// Who proposed cannot decide.
+        SameUser = 403 "same_user",
+        /// No such proposal, or none that is remembered.
+        ProposalNotFound = 404 "proposal_not_found",
+        /// The proposal was approved or rejected before.
+        ProposalAlreadyDecided = 405 "proposal_already_decided",
+        /// The proposal has lapsed.
+        ProposalExpired = 406 "proposal_expired",
+        /// The proposed bytes are no command of their kind.
+        MalformedCommand = 407 "malformed_command",
+        /// As much as a throttle lets in has come in.
+        Throttled = 408 "throttled",
+        /// No throttle is set for that.
+        ThrottleNotFound = 409 "throttle_not_found",
     }
 }
 

@@ -45,8 +45,8 @@ impl ScriptParser {
             None => self.at,
         };
         let user = match object.remove("user") {
-            Some(value) => u32::try_from(integer("user", &value)?)
-                .map_err(|_| "field \"user\" is a number from 0 to 2^32-1".to_string())?,
+            Some(value) => u64::try_from(integer("user", &value)?)
+                .map_err(|_| "field \"user\" is a number from 0 to 2^64-1".to_string())?,
             None => 0,
         };
         let mut frame = frame_of(kind, object)?;
@@ -153,7 +153,19 @@ fn take_kind(object: &mut Map<String, Value>) -> Result<CommandKind, String> {
 
 fn frame_of(kind: CommandKind, mut object: Map<String, Value>) -> Result<CommandFrame, String> {
     let mut items = Vec::new();
-    if let Some(list) = kind.items() {
+    if kind == CommandKind::Propose {
+        let proposed = proposed_frame(&mut object)?;
+        let body = proposed.as_ref().body;
+        let proposed = CommandKind::ALL
+            .iter()
+            .find(|kind| **kind as u16 == proposed.header().kind);
+        object.insert(
+            "kind".into(),
+            proposed.map_or("", |kind| kind.name()).into(),
+        );
+        object.insert("count".into(), Value::from(body.len() / 16));
+        items.extend_from_slice(body);
+    } else if let Some(list) = kind.items() {
         let Some(Value::Array(values)) = object.remove(list.name) else {
             return Err(format!("{kind}: field \"{}\" is a list", list.name));
         };
@@ -187,6 +199,18 @@ fn frame_of(kind: CommandKind, mut object: Map<String, Value>) -> Result<Command
     )?;
     debug_assert!((HEADER_BYTES + body.len() + items.len()).is_multiple_of(16));
     Ok(CommandFrame::from_parts(kind, &body, &items))
+}
+
+/// The command that a proposal carries: an object like a line, without its time and user.
+fn proposed_frame(object: &mut Map<String, Value>) -> Result<CommandFrame, String> {
+    let Some(Value::Object(mut proposed)) = object.remove("command") else {
+        return Err("propose: field \"command\" is a command such as {\"cmd\":\"set_phase\",\"phase\":\"open\"}".into());
+    };
+    let kind = take_kind(&mut proposed).map_err(|why| format!("propose: {why}"))?;
+    if !kind.is_administrative() {
+        return Err(format!("propose: {kind} is no administrative command"));
+    }
+    frame_of(kind, proposed).map_err(|why| format!("propose: {why}"))
 }
 
 /// Who posts or voids a pending transfer may leave out accounts and amount; a balancing transfer

@@ -78,7 +78,7 @@ pub enum WireType {
     Enum(&'static [(&'static str, u16)]),
     /// Two-byte set of named bits.
     Flags(&'static [(&'static str, u16)]),
-    /// 32 bytes printed as hex.
+    /// Bytes printed as hex.
     Digest,
     /// Reserved zero bytes.
     Pad,
@@ -135,7 +135,7 @@ impl Wire for i128 {
 impl Wire for Text16 {
     const WIRE: WireType = WireType::Text;
 }
-impl Wire for [u8; 32] {
+impl<const N: usize> Wire for [u8; N] {
     const WIRE: WireType = WireType::Digest;
 }
 impl<const N: usize> Wire for [Zero; N] {

@@ -1,7 +1,8 @@
 //! The business day and the clock: what time and phases bring with them.
 
 use super::{
-    authorisations, collateral, groups, ok, orders, payments, rejected, saving, transfers,
+    approvals, authorisations, collateral, groups, ok, orders, payments, rejected, saving,
+    transfers,
 };
 use crate::engine::deadlines::Due;
 use crate::engine::outbox::Outbox;
@@ -37,6 +38,8 @@ pub(in crate::engine) fn set_phase(state: &mut State, asked: &SetPhase, out: &mu
         state.transfers.roll();
         state.authorisations.roll();
         state.authorisation_steps.roll();
+        state.throttles.start_day();
+        approvals::start_day(state, out);
     }
 }
 
@@ -61,6 +64,7 @@ pub(in crate::engine) fn let_lapse(state: &mut State, out: &mut Outbox) {
             Some(Due::Payment(handle)) => payments::come_due(state, handle, out),
             Some(Due::Group(handle)) => groups::come_due(state, handle, out),
             Some(Due::Saving) => saving::run_by_clock(state, out),
+            Some(Due::Proposal(id)) => approvals::expire(state, id, out),
             None => break,
         }
     }

@@ -1,6 +1,8 @@
 //! Handlers: one function per command, named like it. Each goes CHECK, DECIDE, COMMIT: checks
 //! return a reason and touch nothing; once it says "From here it succeeds." there is only mutation.
 
+pub(super) mod administration;
+pub(super) mod approvals;
 pub(super) mod authorisations;
 pub(super) mod batches;
 pub(super) mod clock;
@@ -18,6 +20,7 @@ pub(super) mod queries;
 pub(super) mod reference_data;
 pub(super) mod release;
 pub(super) mod saving;
+pub(super) mod throttles;
 pub(super) mod transfers;
 
 use super::index::Handle;

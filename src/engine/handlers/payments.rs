@@ -35,15 +35,7 @@ pub(in crate::engine) fn submit_payment(
     asked: &SubmitPayment,
     out: &mut Outbox,
 ) {
-    let moved = |reason, by| PaymentMoved {
-        id: asked.id,
-        amount: asked.amount,
-        debtor_account: asked.debtor_account,
-        creditor_account: asked.creditor_account,
-        reason,
-        by,
-        _reserved: [Zero::Zero; 13],
-    };
+    let moved = |reason, by| told(asked, reason, by);
     let decision = check(state, asked).and_then(|payment| {
         let disposition = decide(state, &payment)?;
         Ok((payment, disposition))
@@ -86,6 +78,25 @@ pub(in crate::engine) fn submit_payment(
             };
             out.push(kind, &moved(reason, SettledBy::None));
         }
+    }
+}
+
+/// Refuses a payment.
+pub(super) fn refuse(asked: &SubmitPayment, reason: Reason, out: &mut Outbox) {
+    let body = told(asked, reason, SettledBy::None);
+    out.push(EventKind::PaymentRejected, &body);
+}
+
+#[inline]
+fn told(asked: &SubmitPayment, reason: Reason, by: SettledBy) -> PaymentMoved {
+    PaymentMoved {
+        id: asked.id,
+        amount: asked.amount,
+        debtor_account: asked.debtor_account,
+        creditor_account: asked.creditor_account,
+        reason,
+        by,
+        _reserved: [Zero::Zero; 13],
     }
 }
 

@@ -4,6 +4,7 @@
 //! `create_transfers`, where the meaning is the same; ours come between: `phase_forbids` before what
 //! the accounts say, `capacity_exhausted` last.
 
+use super::throttles::{ask_transfer, throttled_transfer};
 use super::{check_account_ids, check_id, find_sides};
 use crate::engine::deadlines::{Deadlines, Due, NO_DEADLINE};
 use crate::engine::index::{Handle, hash_128};
@@ -29,7 +30,7 @@ pub(in crate::engine) fn transfer(state: &mut State, asked: &Transfer, out: &mut
 }
 
 #[inline]
-fn single(state: &mut State, asked: &Transfer, out: &mut Outbox) {
+pub(super) fn single(state: &mut State, asked: &Transfer, out: &mut Outbox) {
     let (status, amount) = if asked.flags.has(TransferFlags::LINKED) {
         (Reason::LinkedEventChainOpen, Amount::ZERO)
     } else {
@@ -38,16 +39,39 @@ fn single(state: &mut State, asked: &Transfer, out: &mut Outbox) {
     answer(asked.id, status, amount, out);
 }
 
+/// Moves money once, where throttles are set.
+pub(in crate::engine) fn transfer_if_let_in(state: &mut State, asked: &Transfer, out: &mut Outbox) {
+    make_room(state, 1);
+    throttled_transfer(state, asked, out);
+}
+
 /// Moves money many times, in order. Linked transfers stand and fall together; each other one
 /// stands for itself.
 pub(in crate::engine) fn transfers(state: &mut State, asked: &[Transfer], out: &mut Outbox) {
+    batch::<false>(state, asked, out);
+}
+
+/// Moves money many times, where throttles are set: each transfer counts like one alone.
+pub(in crate::engine) fn transfers_if_let_in(
+    state: &mut State,
+    asked: &[Transfer],
+    out: &mut Outbox,
+) {
+    batch::<true>(state, asked, out);
+}
+
+fn batch<const THROTTLED: bool>(state: &mut State, asked: &[Transfer], out: &mut Outbox) {
     make_room(state, asked.len() as u32);
     let mut at = 0;
     while let Some(one) = asked.get(at) {
         super::hints::touch_batch(state, asked, at);
         if !one.flags.has(TransferFlags::LINKED) {
             state.ledger.because(Cause::Item(at as u32));
-            single(state, one, out);
+            if THROTTLED {
+                throttled_transfer(state, one, out);
+            } else {
+                single(state, one, out);
+            }
             at += 1;
             continue;
         }
@@ -55,7 +79,7 @@ pub(in crate::engine) fn transfers(state: &mut State, asked: &[Transfer], out: &
             .iter()
             .take_while(|one| one.flags.has(TransferFlags::LINKED));
         let end = (at + linked.count() + 1).min(asked.len());
-        chain(state, asked, at..end, out);
+        chain::<THROTTLED>(state, asked, at..end, out);
         at = end;
     }
 }
@@ -124,7 +148,12 @@ fn refuse(state: &mut State, asked: &Transfer, reason: Reason) -> (Reason, Amoun
 }
 
 /// Linked transfers: all or nothing. The last one carries no linked flag, or the chain is open.
-fn chain(state: &mut State, batch: &[Transfer], chain: Range<usize>, out: &mut Outbox) {
+fn chain<const THROTTLED: bool>(
+    state: &mut State,
+    batch: &[Transfer],
+    chain: Range<usize>,
+    out: &mut Outbox,
+) {
     let (first, asked) = (chain.start, &batch[chain]);
     let recorded = state.ledger.postings().len();
     let last = asked.len() - 1;
@@ -134,6 +163,10 @@ fn chain(state: &mut State, batch: &[Transfer], chain: Range<usize>, out: &mut O
     let mut failed = is_open.then_some((last, Reason::LinkedEventChainOpen));
     for (at, one) in evaluated.iter().enumerate() {
         state.ledger.because(Cause::Item((first + at) as u32));
+        if THROTTLED && !ask_transfer(state, one) {
+            failed = Some((at, Reason::Throttled));
+            break;
+        }
         match execute(state, one) {
             Ok(executed) => chain.push(executed),
             Err(reason) => {
@@ -143,6 +176,9 @@ fn chain(state: &mut State, batch: &[Transfer], chain: Range<usize>, out: &mut O
         }
     }
     let Some((culprit, reason)) = failed else {
+        if THROTTLED {
+            state.throttles.count(state.now);
+        }
         for (one, executed) in asked.iter().zip(chain.drain(..)) {
             settle(state, executed);
             let amount = state.transfers.row(executed.row).amount();
@@ -152,6 +188,9 @@ fn chain(state: &mut State, batch: &[Transfer], chain: Range<usize>, out: &mut O
         sweep(state, asked.len() as u32);
         return;
     };
+    if THROTTLED {
+        state.throttles.forget();
+    }
     while let Some(executed) = chain.pop() {
         undo(state, executed);
     }
@@ -381,7 +420,12 @@ fn check_room(state: &State) -> Result<(), Reason> {
 }
 
 /// What a transfer moves: a balancing one no more than the balances allow, down to nothing.
-fn balanced_amount(state: &State, asked: &Transfer, debit: Handle, credit: Handle) -> Amount {
+pub(super) fn balanced_amount(
+    state: &State,
+    asked: &Transfer,
+    debit: Handle,
+    credit: Handle,
+) -> Amount {
     let mut amount = asked.amount;
     if asked.flags.has(TransferFlags::BALANCING_DEBIT) {
         amount = amount.min(state.ledger.row(debit).debit_room());
@@ -516,8 +560,14 @@ fn carry_on(deadlines: &mut Deadlines, row: &TransferRow, moved_to: Handle) {
     }
 }
 
+/// Who pays for a transfer of the window; of a failed one nothing is kept.
+pub(super) fn debit_of(state: &State, transfer: Handle) -> Option<Handle> {
+    let row = state.transfers.row(transfer);
+    (row.status() != TransferState::Failed).then_some(row.debit)
+}
+
 #[inline]
-fn answer(id: TransferId, status: Reason, amount: Amount, out: &mut Outbox) {
+pub(super) fn answer(id: TransferId, status: Reason, amount: Amount, out: &mut Outbox) {
     let body = TransferDone {
         id,
         amount,

@@ -19,10 +19,12 @@ pub(in crate::engine) use cancel::{
     expire_order, mass_cancel,
 };
 pub(in crate::engine) use feed::{publish, publish_book, query_book_orders};
+pub(super) use replace::added_cover_of;
 pub(in crate::engine) use replace::replace_order;
 
 use super::fills::held_at;
 use crate::engine::deadlines::Due;
+use crate::engine::index::Handle;
 use crate::engine::matching::{Lookup, Slot};
 use crate::engine::outbox::Outbox;
 use crate::engine::state::State;
@@ -31,7 +33,7 @@ use crate::protocol::command::{CancelOrder, Command, PlaceOrder, ReplaceOrder};
 use crate::protocol::event::{EventKind, OrderAccepted, OrderChanged, OrderRejected};
 use crate::protocol::frame::CommandRef;
 use crate::protocol::reason::Reason;
-use crate::protocol::units::{ClientOrderId, OrderId, ParticipantId};
+use crate::protocol::units::{Amount, ClientOrderId, OrderId, ParticipantId};
 use crate::protocol::wire::Zero;
 use entry::{Entry, Fate, check_entry};
 use execution::{execute, settle_book};
@@ -41,16 +43,7 @@ use execution::{execute, settle_book};
 pub(in crate::engine) fn place_order(state: &mut State, asked: &PlaceOrder, out: &mut Outbox) {
     let entry = match check_entry(state, asked, out.session()) {
         Ok(entry) => entry,
-        Err(reason) => {
-            let body = OrderRejected {
-                client_order_id: asked.client_order_id,
-                participant: asked.participant,
-                reason,
-                _reserved: [Zero::Zero; 2],
-            };
-            out.push(EventKind::OrderRejected, &body);
-            return;
-        }
+        Err(reason) => return refuse(asked, reason, out),
     };
     // From here it succeeds.
     let Entry { order, hold, fate } = entry;
@@ -98,6 +91,29 @@ pub(in crate::engine) fn place_order(state: &mut State, asked: &PlaceOrder, out:
         Fate::Killed(_) => unreachable!("it has ended"),
     }
     settle_book(state, order.book, out);
+}
+
+/// Refuses an order.
+pub(super) fn refuse(asked: &PlaceOrder, reason: Reason, out: &mut Outbox) {
+    let body = OrderRejected {
+        client_order_id: asked.client_order_id,
+        participant: asked.participant,
+        reason,
+        _reserved: [Zero::Zero; 2],
+    };
+    out.push(EventKind::OrderRejected, &body);
+}
+
+/// The account that a new order would hold cover on, and how much; `None` where it is refused.
+pub(super) fn cover_of(
+    state: &State,
+    asked: &PlaceOrder,
+    session: u64,
+) -> Option<(Handle, Amount)> {
+    let entry = check_entry(state, asked, session).ok()?;
+    let order = &entry.order;
+    let account = held_at(order.side, order.base_account, order.quote_account);
+    Some((account, entry.hold))
 }
 
 fn asked_id(client_order_id: ClientOrderId, order_id: u64) -> u128 {

@@ -6,6 +6,7 @@ use super::execution::{cover_account, execute, settle_book};
 use super::{asked_id, find_own};
 use crate::engine::handlers::fills::held_for;
 use crate::engine::handlers::rejected;
+use crate::engine::index::Handle;
 use crate::engine::instruments::InstrumentRow;
 use crate::engine::matching::{Lookup, OrderView, Place, Slot};
 use crate::engine::outbox::Outbox;
@@ -107,6 +108,18 @@ pub(in crate::engine) fn replace_order(state: &mut State, asked: &ReplaceOrder, 
         }
     }
     settle_book(state, old.book, out);
+}
+
+/// The account that a change would hold more cover on, and how much more; `None` where it is
+/// refused.
+pub(in crate::engine::handlers) fn added_cover_of(
+    state: &State,
+    asked: &ReplaceOrder,
+) -> Option<(Handle, Amount)> {
+    let change = check_change(state, asked).ok()?;
+    let was = held_for(state.instruments.row(change.old.book), &change.old);
+    let added = change.needs.0.0.saturating_sub(was.0);
+    Some((cover_account(&change.old), Amount(added)))
 }
 
 /// What cover is reckoned at with another limit: an unprotected stop's does not follow from it.
