@@ -112,6 +112,7 @@ pub fn write(dir: &Path, engine: &Engine, sessions: &SessionTable) -> Result<Wri
     let path = path_of(dir, sequence);
     // One name per process: two writers never share a half-written file.
     let draft = dir.join(format!("snapshot-{}.draft", std::process::id()));
+    remove_abandoned_drafts(dir);
     let written = write_draft(dir, &draft, engine, sessions).and_then(|(bytes, digest)| {
         fs::rename(&draft, &path)?;
         File::open(dir)?.sync_all()?;
@@ -126,6 +127,23 @@ pub fn write(dir: &Path, engine: &Engine, sessions: &SessionTable) -> Result<Wri
         let _ = fs::remove_file(&draft);
         WriteError { path, source }
     })
+}
+
+/// What writers that were killed left half-way. A draft that cannot be removed harms nobody.
+fn remove_abandoned_drafts(dir: &Path) {
+    let is_abandoned = |name: &str| {
+        let process = name.strip_prefix("snapshot-")?.strip_suffix(".draft")?;
+        let process: u32 = process.parse().ok()?;
+        Some(
+            process == std::process::id() || !Path::new("/proc").join(process.to_string()).exists(),
+        )
+    };
+    let names = fs::read_dir(dir).into_iter().flatten().flatten();
+    for entry in
+        names.filter(|entry| entry.file_name().to_str().and_then(is_abandoned) == Some(true))
+    {
+        let _ = fs::remove_file(entry.path());
+    }
 }
 
 /// The id of the journal in `dir`.

@@ -1,4 +1,8 @@
 //! What an operator runs beside a node. `millrace-torture` kills a node under load, over and over,
 //! and compares what its clients were told with what its journal holds.
 
+//! [`tracer`] holds a process under ptrace, for proofs that kill at every instruction and every call.
+
 pub mod torture;
+#[cfg(target_os = "linux")]
+pub mod tracer;
