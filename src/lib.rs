@@ -20,4 +20,5 @@ pub mod process;
 pub mod protocol;
 pub mod replay;
 pub mod session;
+pub mod solver;
 pub mod telemetry;

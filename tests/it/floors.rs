@@ -13,6 +13,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("prefetch", &[]),
     ("engine", &["protocol", "memory", "prefetch"]),
     ("session", &["protocol"]),
+    ("solver", &[]),
     ("config", &["engine", "protocol", "pipeline"]),
     (
         "pipeline",

@@ -14,6 +14,7 @@ mod protocol_doc;
 mod random;
 mod recovery;
 mod scenarios;
+mod solver;
 mod wire;
 
 #[global_allocator]
