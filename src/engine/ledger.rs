@@ -26,6 +26,7 @@ pub(super) const NOTIONAL_MAX: u128 = 1 << 96;
 /// Set on an account that orders or fees may credit.
 const TRADING: u16 = 1 << 15;
 const CLOSED: u16 = AccountFlags::CLOSED.0;
+const PARTIAL: u16 = AccountFlags::PARTIAL_SETTLEMENT.0;
 /// Set while its participant may not pay.
 const NO_DEBITS: u16 = 1 << 14;
 /// Set while its participant may not receive.
@@ -116,13 +117,18 @@ impl AccountRow {
 
     /// The flags its opener gave it.
     pub(super) fn opening_flags(&self) -> AccountFlags {
-        AccountFlags(self.flags & !(INTERNAL | CLOSED))
+        AccountFlags(self.flags & !(INTERNAL | CLOSED | PARTIAL))
     }
 
     /// Whether a closing transfer is pending on it: nothing moves but what voids.
     #[inline]
     pub(super) fn is_closed(&self) -> bool {
         self.flags & CLOSED != 0
+    }
+
+    /// Whether groups may move parts of their legs on it.
+    pub(super) fn allows_parts(&self) -> bool {
+        self.flags & PARTIAL != 0
     }
 
     /// Whether it may be debited: its participant may pay, and it is not closed.
@@ -494,6 +500,16 @@ impl Ledger {
             row.flags |= CLOSED;
         } else {
             row.flags &= !CLOSED;
+        }
+    }
+
+    /// Lets groups move parts of their legs on the account, or no more so.
+    pub(super) fn set_allows_parts(&mut self, account: Handle, allowed: bool) {
+        let row = &mut self.rows[account as usize];
+        if allowed {
+            row.flags |= PARTIAL;
+        } else {
+            row.flags &= !PARTIAL;
         }
     }
 

@@ -161,6 +161,9 @@ impl Engine {
             Command::SetPaymentPriority(asked) => payments::set_payment_priority(state, asked, out),
             Command::MovePayment(asked) => payments::move_payment(state, asked, out),
             Command::SubmitGroup(asked, legs) => groups::submit_group(state, asked, legs, out),
+            Command::AllowPartialSettlement(asked) => {
+                groups::allow_partial_settlement(state, asked, out);
+            }
             Command::ProposeBatch(asked, items) => batches::propose_batch(state, asked, items, out),
             Command::CancelOnDisconnect(asked) => orders::cancel_on_disconnect(state, asked, out),
             Command::Disconnect(asked) => orders::disconnect(state, asked, out),
@@ -198,6 +201,7 @@ impl Engine {
             | Command::QueryBookOrders(_)
             | Command::QueryDigest(_)
             | Command::QueryTransfer(_)
+            | Command::QueryGroup(_)
             | Command::QueryAuthorisation(_)
             | Command::QueryProposals(_)
             | Command::QueryThrottles(_) => unreachable!("queries are answered, not executed"),
@@ -240,6 +244,7 @@ impl Engine {
             Command::QueryBook(asked) => queries::query_book(state, asked, out),
             Command::QueryBookOrders(asked) => orders::query_book_orders(state, asked, out),
             Command::QueryQueue(asked) => queries::query_queue(state, asked, out),
+            Command::QueryGroup(asked) => queries::query_group(state, asked, out),
             Command::QueryDigest(_) => self.query_digest(out),
             Command::QueryTransfer(asked) => queries::query_transfer(state, asked, out),
             Command::QueryAuthorisation(asked) => queries::query_authorisation(state, asked, out),

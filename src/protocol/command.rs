@@ -50,6 +50,18 @@ wire_enum! {
 }
 
 wire_enum! {
+    /// How the legs of a group settle.
+    pub enum GroupProcedure : u8 {
+        /// All at once or none.
+        AllOrNone = 0 "all_or_none",
+        /// All at once, or else as much of each in proportion as can; the rest waits on.
+        Partial = 1 "partial",
+        /// All at once, or else once as much of each in proportion as can; the rest is cancelled.
+        PartialOnce = 2 "partial_once",
+    }
+}
+
+wire_enum! {
     /// Liquidity-saving algorithms that can be run by command.
     pub enum Algorithm : u8 {
         /// Gridlock resolution (Bech-Soramaki).
@@ -273,6 +285,8 @@ wire_flags! {
         /// A closing transfer is pending on it: nothing moves but what voids. Not for its opener to
         /// set.
         CLOSED = 8 "closed",
+        /// Groups may move parts of their legs on it. Set by `allow_partial_settlement`.
+        PARTIAL_SETTLEMENT = 16 "partial_settlement",
     }
 }
 
@@ -537,8 +551,10 @@ wire_struct! {
         count: u32,
         /// Its class.
         priority: Priority = 2,
-        /// Reserved.
-        _reserved: [Zero; 3],
+        /// How its legs settle.
+        procedure: GroupProcedure = 0,
+        /// Least part that settles, of the whole group, in thousandths; 0 reads as 1.
+        minimum_permille: u16 = 0,
     }
 }
 
@@ -563,6 +579,18 @@ wire_struct! {
         _reserved: [Zero; 8],
         /// Minor units.
         amount: Amount,
+    }
+}
+
+wire_struct! {
+    /// Says whether groups may move parts of their legs on an account.
+    pub struct AllowPartialSettlement {
+        /// The account.
+        account: AccountId,
+        /// Whether they may.
+        allowed: Bool = 1,
+        /// Reserved.
+        _reserved: [Zero; 7],
     }
 }
 
@@ -1290,6 +1318,8 @@ commands! {
     Reject = 63 "reject", ProposalRef;
     /// Bounds commands and value per window.
     SetThrottle = 64 "set_throttle", SetThrottle;
+    /// Lets groups move parts of their legs on an account, or no more so.
+    AllowPartialSettlement = 70 "allow_partial_settlement", AllowPartialSettlement;
     /// Asks for an account.
     QueryAccount = 1024 "query_account", AccountRef;
     /// Asks for a payment.
@@ -1312,6 +1342,8 @@ commands! {
     QueryProposals = 1050 "query_proposals", Empty;
     /// Asks for the throttles and what is used of them.
     QueryThrottles = 1051 "query_throttles", Empty;
+    /// Asks for a group and its legs.
+    QueryGroup = 1060 "query_group", PaymentRef;
 }
 
 impl CommandKind {

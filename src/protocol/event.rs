@@ -2,8 +2,8 @@
 //! holds its default is left out of the JSON line.
 
 use super::command::{
-    AccountFlags, Algorithm, CommandKind, InstrumentPhase, OrderType, Priority, Side,
-    ThrottledKind, TimeInForce, TransferFlags,
+    AccountFlags, Algorithm, CommandKind, GroupProcedure, InstrumentPhase, OrderType, Priority,
+    Side, ThrottledKind, TimeInForce, TransferFlags,
 };
 use super::reason::{CancelReason, Reason};
 use super::units::{
@@ -221,6 +221,61 @@ wire_struct! {
         reason: Reason = 0,
         /// Reserved.
         _reserved: [Zero; 6],
+    }
+}
+
+wire_struct! {
+    /// A part of a group is final: of every leg the same share.
+    pub struct GroupPartSettled {
+        /// The group.
+        id: PaymentId,
+        /// Lots that moved now. A lot is the largest quantity of which every leg is a whole multiple.
+        lots: Amount,
+        /// Lots that have not moved yet.
+        lots_left: Amount,
+        /// Minor units of the first leg that moved now.
+        first_leg_amount: Amount,
+        /// What settled it.
+        by: SettledBy = 0,
+        /// Reserved.
+        _reserved: [Zero; 15],
+    }
+}
+
+wire_struct! {
+    /// A group as it stands; `count` legs follow, each with what of it has not moved.
+    pub struct Group {
+        /// The group.
+        id: PaymentId,
+        /// Lots in all, where it may settle in parts.
+        lots: Amount = 0,
+        /// Lots that have not moved yet, where it may settle in parts.
+        lots_left: Amount = 0,
+        /// Minor units that the account it waits for is short of, of money or of a limit as the
+        /// reason says.
+        short_of: Amount = 0,
+        /// The payment it waits behind, 0 for none.
+        waits_behind: PaymentId = 0,
+        /// Not after, 0 for end of day.
+        latest_at: Timestamp = 0,
+        /// The account it waits for.
+        waiting_for: AccountId = 0,
+        /// Number of legs.
+        count: u32,
+        /// Why it waits or ended.
+        reason: Reason = 0,
+        /// Its class.
+        priority: Priority,
+        /// Where it is in its life.
+        state: PaymentState,
+        /// What settled it.
+        by: SettledBy = 0,
+        /// How its legs settle.
+        procedure: GroupProcedure = 0,
+        /// Least part that settles, of the whole group, in thousandths.
+        minimum_permille: u16 = 0,
+        /// Reserved.
+        _reserved: [Zero; 4],
     }
 }
 
@@ -780,6 +835,10 @@ events! {
     Queue = 27 "queue", Queue;
     /// Answer to query_digest.
     Digest = 28 "digest", Digest;
+    /// A part of a group is final.
+    GroupPartSettled = 80 "group_part_settled", GroupPartSettled;
+    /// Answer to query_group; its legs follow and in JSON are part of its line.
+    Group = 81 "group", Group;
     /// Answer to query_transfer.
     TransferRecord = 29 "transfer_record", TransferRecord;
     /// A collateral pool changed.

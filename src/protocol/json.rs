@@ -8,7 +8,7 @@ use super::script::is_removable;
 use super::wire::{Field, WireType};
 use std::fmt::Write as _;
 
-/// Prints events as lines. A book and a queue span several events and make one line.
+/// Prints events as lines. A book, a queue and a group span several events and make one line.
 #[derive(Debug, Default)]
 pub struct EventPrinter {
     open: Option<OpenLine>,
@@ -109,8 +109,11 @@ impl OpenLine {
             None => {
                 let _ = write!(line.head, ",\"kind\":{}", event.header.kind);
             }
-            Some(EventKind::Book) => line.open(&["bids", "asks"], &["bids", "asks"], body),
-            Some(EventKind::Queue) => line.open(&["payments"], &["count"], body),
+            Some(kind @ EventKind::Book) => {
+                line.open(kind, &["bids", "asks"], &["bids", "asks"], body);
+            }
+            Some(kind @ EventKind::Queue) => line.open(kind, &["payments"], &["count"], body),
+            Some(kind @ EventKind::Group) => line.open(kind, &["legs"], &["count"], body),
             Some(kind) => {
                 for field in kind.fields() {
                     // Says how many events make the line.
@@ -127,12 +130,8 @@ impl OpenLine {
     }
 
     /// Opens `lists`, whose entries are counted by the fields `counts` of the head.
-    fn open(&mut self, lists: &[&'static str], counts: &[&str], body: &[u8]) {
-        let fields = match lists.len() {
-            2 => EventKind::Book.fields(),
-            _ => EventKind::Queue.fields(),
-        };
-        for field in fields {
+    fn open(&mut self, kind: EventKind, lists: &[&'static str], counts: &[&str], body: &[u8]) {
+        for field in kind.fields() {
             if counts.contains(&field.name) {
                 self.left += raw(field, body) as u32;
             } else {
@@ -142,7 +141,7 @@ impl OpenLine {
         self.lists = lists.iter().map(|name| (*name, String::new())).collect();
     }
 
-    /// Adds a book level to its side's list, or a payment to the queue.
+    /// Adds a book level to its side's list, or a payment to the queue or the group.
     fn add(&mut self, body: &[u8]) {
         let mut entry = String::new();
         let at = if self.lists.len() == 2 {

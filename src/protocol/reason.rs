@@ -212,6 +212,10 @@ wire_enum! {
         PoolNotFound = 226 "pool_not_found",
         /// The business date it was to settle on is over.
         ValueDatePassed = 227 "value_date_passed",
+        /// The rest of a group of which a part has settled.
+        RestCancelled = 229 "rest_cancelled",
+        /// Its group waits for another account.
+        GroupWaits = 230 "group_waits",
         /// A business date follows the one before.
         BusinessDateOutOfOrder = 228 "business_date_out_of_order",
 

@@ -238,6 +238,14 @@ impl Source {
                 r#"{{"cmd":"create_instrument","instrument":{instrument},"base_asset":2,"quote_asset":1,"lot_size":2,"tick_value":3,"max_price":40,"max_quantity":60,"maker_fee_bps":{maker},"taker_fee_bps":{taker},"fee_account":1,"self_trade":"{self_trade}"}}"#
             ));
         }
+        // Most accounts let groups settle in parts.
+        for account in 1..=ACCOUNTS {
+            if account % 5 != 0 {
+                lines.push(format!(
+                    r#"{{"cmd":"allow_partial_settlement","account":{account}}}"#
+                ));
+            }
+        }
         lines.iter().map(|line| self.frame(line)).collect()
     }
 
@@ -398,8 +406,9 @@ impl Source {
                     })
                     .collect();
                 let priority = self.pick(&["urgent", "high", "normal", "normal"]);
+                let procedure = self.pick(&["all_or_none", "partial", "partial", "partial_once"]);
                 format!(
-                    r#"{{"cmd":"submit_group","id":{id},"priority":"{priority}","legs":[{}]}}"#,
+                    r#"{{"cmd":"submit_group","id":{id},"priority":"{priority}","procedure":"{procedure}","legs":[{}]}}"#,
                     legs.join(",")
                 )
             }

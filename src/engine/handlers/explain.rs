@@ -1,7 +1,8 @@
 //! Explain: why a waiting payment waits, and what would release it.
 
-use super::release;
+use super::{groups, release};
 use crate::engine::index::Handle;
+use crate::engine::settlement::together::{Obstacle, Together};
 use crate::engine::state::State;
 use crate::protocol::reason::Reason;
 use crate::protocol::units::Amount;
@@ -15,35 +16,79 @@ pub(super) struct Explanation {
     pub(super) ahead: Option<Handle>,
 }
 
-/// Why a waiting payment waits: it is kept back, another comes first, or it is short of something.
-pub(super) fn explain(state: &State, payment: Handle) -> Explanation {
+impl Explanation {
+    fn new(reason: Reason) -> Explanation {
+        Explanation {
+            reason,
+            short_of: Amount::ZERO,
+            ahead: None,
+        }
+    }
+}
+
+/// Explains payments one after the other. It remembers what the last group waits for, since legs of
+/// one group often stand together.
+#[derive(Default)]
+pub(super) struct Explainer {
+    group: Option<(Handle, Option<Obstacle>)>,
+    together: Together,
+    legs: Vec<Handle>,
+}
+
+impl Explainer {
+    /// Why a waiting payment waits: it is kept back, another comes first, or it is short of
+    /// something. A leg waits for what its group waits for.
+    pub(super) fn explain(&mut self, state: &State, payment: Handle) -> Explanation {
+        let row = state.payments.row(payment);
+        if let Some(reason) = row.kept_back_by() {
+            return Explanation::new(reason);
+        }
+        if !super::payments::may_settle(state) {
+            return Explanation::new(Reason::PhaseForbids);
+        }
+        if let Some(group) = row.group() {
+            return match self.obstacle(state, group) {
+                // It may go, and will when release gets to it.
+                None => Explanation::new(Reason::Created),
+                Some(other) if other.account != row.debtor => Explanation::new(Reason::GroupWaits),
+                Some(own) => Explanation {
+                    reason: own.reason,
+                    short_of: Amount(own.short_of),
+                    ahead: own.ahead,
+                },
+            };
+        }
+        let ahead = state.payments.ahead_of(payment, state.saving.bypass());
+        if ahead.is_some() {
+            return Explanation {
+                ahead,
+                ..Explanation::new(Reason::BehindHigherPriority)
+            };
+        }
+        explain_alone(state, payment)
+    }
+
+    /// What a waiting group waits for now.
+    pub(super) fn obstacle(&mut self, state: &State, group: Handle) -> Option<Obstacle> {
+        match self.group {
+            Some((last, obstacle)) if last == group => obstacle,
+            _ => {
+                let (together, legs) = (&mut self.together, &mut self.legs);
+                let obstacle = groups::find_obstacle(state, group, together, legs);
+                self.group = Some((group, obstacle));
+                obstacle
+            }
+        }
+    }
+}
+
+/// What a payment that comes first is short of.
+fn explain_alone(state: &State, payment: Handle) -> Explanation {
     let row = state.payments.row(payment);
-    let simply = |reason| Explanation {
-        reason,
-        short_of: Amount::ZERO,
-        ahead: None,
-    };
-    if let Some(reason) = row.kept_back_by() {
-        return simply(reason);
-    }
-    if !super::payments::may_settle(state) {
-        return simply(Reason::PhaseForbids);
-    }
-    let ahead = state.payments.ahead_of(payment, state.saving.bypass());
-    if ahead.is_some() {
-        return Explanation {
-            ahead,
-            ..simply(Reason::BehindHigherPriority)
-        };
-    }
-    if let Some(group) = row.group() {
-        // What the group as a whole waits for.
-        return simply(state.groups.row(group).reason());
-    }
     let sides = (row.debtor, row.creditor);
     let reason = match release::check(state, sides, row.amount(), row.class()) {
         // It may go, and will when release gets to it.
-        Ok(()) => return simply(Reason::Created),
+        Ok(()) => return Explanation::new(Reason::Created),
         Err(reason) => reason,
     };
     let short_of = match reason {
@@ -59,6 +104,6 @@ pub(super) fn explain(state: &State, payment: Handle) -> Explanation {
     };
     Explanation {
         short_of: Amount(u128::try_from(short_of).unwrap_or(0)),
-        ..simply(reason)
+        ..Explanation::new(reason)
     }
 }

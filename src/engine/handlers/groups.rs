@@ -4,17 +4,20 @@
 
 use super::collateral::{give_credit, hold_pledge, plan_pledge};
 use super::payments::check_times;
-use super::{check_account_ids, check_id, find_sides, rejected};
+use super::{check_account_ids, check_id, find_sides, ok, rejected};
 use crate::engine::deadlines::{Due, NO_DEADLINE};
 use crate::engine::index::Handle;
 use crate::engine::ledger::NOTIONAL_MAX;
 use crate::engine::outbox::Outbox;
+use crate::engine::settlement::groups::{NewGroup, PERMILLE};
 use crate::engine::settlement::payment::NONE;
 use crate::engine::settlement::queue::NewPayment;
 use crate::engine::settlement::together::{Obstacle, Together};
 use crate::engine::state::State;
-use crate::protocol::command::{CommandKind, Leg, SubmitGroup};
-use crate::protocol::event::{EventKind, GroupMoved, PaymentState, SettledBy};
+use crate::protocol::command::{
+    AllowPartialSettlement, CommandKind, GroupProcedure, Leg, SubmitGroup,
+};
+use crate::protocol::event::{EventKind, GroupMoved, GroupPartSettled, PaymentState, SettledBy};
 use crate::protocol::reason::Reason;
 use crate::protocol::units::{AccountId, Amount, Timestamp};
 use crate::protocol::wire::Zero;
@@ -35,14 +38,9 @@ pub(in crate::engine) fn submit_group(
     }
     // From here it succeeds.
     let group = record(state, asked, legs);
-    match obstacle(state, group) {
-        None => settle(state, group, SettledBy::Entry, out),
-        Some(obstacle) if settle_on_collateral(state, group, obstacle, SettledBy::Entry, out) => {}
-        Some(obstacle) => {
-            note_obstacle(state, group, obstacle);
-            state.saving.note_queued();
-            out.push(EventKind::GroupPending, &moved(state, group));
-        }
+    if !try_by(state, group, SettledBy::Entry, out) {
+        state.saving.note_queued();
+        out.push(EventKind::GroupPending, &moved(state, group));
     }
 }
 
@@ -52,6 +50,10 @@ fn check(state: &State, asked: &SubmitGroup, legs: &[Leg]) -> Result<(), Reason>
         return Err(compare(state, old, asked, legs));
     }
     if legs.is_empty() || legs.len() > LEGS_MAX {
+        return Err(Reason::OutOfRange);
+    }
+    let is_whole = asked.procedure == GroupProcedure::AllOrNone;
+    if asked.minimum_permille > PERMILLE || is_whole && asked.minimum_permille != 0 {
         return Err(Reason::OutOfRange);
     }
     for leg in legs {
@@ -101,11 +103,13 @@ fn compare(state: &State, old: Handle, asked: &SubmitGroup, legs: &[Leg]) -> Rea
         at = state.payments.next_leg(payment);
         state.ledger.row(row.debtor).id == leg.debit_account.0
             && state.ledger.row(row.creditor).id == leg.credit_account.0
-            && row.amount() == leg.amount
+            && row.whole_leg() == leg.amount
     };
     let is_same = row.legs() as usize == legs.len()
         && row.class() == asked.priority
         && row.latest_at() == asked.latest_at
+        && row.procedure() == asked.procedure
+        && row.minimum_permille() == asked.minimum_permille
         && legs.iter().all(is_same_leg);
     if is_same {
         Reason::Exists
@@ -136,15 +140,29 @@ fn record(state: &mut State, asked: &SubmitGroup, legs: &[Leg]) -> Handle {
         let next_leg = if is_last { NONE } else { first + at as u32 + 1 };
         state.payments.record_leg(&payment, group, next_leg);
     }
-    let legs = (first, legs.len() as u32);
-    state
-        .groups
-        .add(asked.id, asked.priority, asked.latest_at, legs);
+    state.groups.add(&NewGroup {
+        id: asked.id,
+        class: asked.priority,
+        latest_at: asked.latest_at,
+        first_leg: first,
+        legs: legs.len() as u32,
+        procedure: asked.procedure,
+        minimum_permille: asked.minimum_permille,
+        lots: legs.iter().fold(0, |lots, leg| common(lots, leg.amount.0)),
+    });
     if asked.latest_at.0 != 0 {
         let slot = state.deadlines.insert(asked.latest_at, Due::Group(group));
         state.groups.set_deadline(group, slot);
     }
     group
+}
+
+/// The largest number that divides both; the other where one is 0.
+fn common(mut one: u128, mut other: u128) -> u128 {
+    while other != 0 {
+        (one, other) = (other, one % other);
+    }
+    one
 }
 
 /// What keeps a waiting group from settling now.
@@ -169,8 +187,7 @@ pub(in crate::engine) fn find_obstacle(
             .payments
             .row(state.groups.row(group).first_leg())
             .debtor;
-        let reason = Reason::PhaseForbids;
-        return Some(Obstacle { account, reason });
+        return Some(Obstacle::new(account, Reason::PhaseForbids));
     }
     legs.clear();
     legs.extend(legs_of(state, group));
@@ -193,11 +210,11 @@ fn find_overflow(state: &State, leg: Handle) -> Option<Obstacle> {
     } else {
         return None;
     };
-    Some(Obstacle { account, reason })
+    Some(Obstacle::new(account, reason))
 }
 
 /// The legs of a group, in order of entry.
-fn legs_of(state: &State, group: Handle) -> impl Iterator<Item = Handle> + '_ {
+pub(super) fn legs_of(state: &State, group: Handle) -> impl Iterator<Item = Handle> + '_ {
     let first = state.groups.row(group).first_leg();
     std::iter::successors(Some(first), |leg| state.payments.next_leg(*leg))
 }
@@ -214,19 +231,109 @@ pub(super) fn try_settle(state: &mut State, group: Handle, out: &mut Outbox) -> 
         expire(state, group, Reason::Expired, out);
         return true;
     }
-    match obstacle(state, group) {
-        None => {
-            settle(state, group, SettledBy::Release, out);
-            true
-        }
-        Some(obstacle) if settle_on_collateral(state, group, obstacle, SettledBy::Release, out) => {
-            true
-        }
-        Some(obstacle) => {
-            note_obstacle(state, group, obstacle);
-            false
-        }
+    try_by(state, group, SettledBy::Release, out)
+}
+
+/// Settles a group whole, on collateral, or in part; returns whether it left the queues.
+fn try_by(state: &mut State, group: Handle, by: SettledBy, out: &mut Outbox) -> bool {
+    let Some(found) = obstacle(state, group) else {
+        settle(state, group, by, out);
+        return true;
+    };
+    if settle_on_collateral(state, group, found, by, out) {
+        return true;
     }
+    if !settle_part(state, group, by, out) {
+        note_obstacle(state, group, found);
+        return false;
+    }
+    if state.groups.row(group).procedure() == GroupProcedure::PartialOnce {
+        expire(state, group, Reason::RestCancelled, out);
+        return true;
+    }
+    if let Some(found) = obstacle(state, group) {
+        note_obstacle(state, group, found);
+    }
+    false
+}
+
+/// Settles as much of a group as can be settled of every leg in the same proportion, where all its
+/// accounts allow that and it reaches the minimum. Amounts are whole multiples of a lot, so nothing
+/// is rounded. Returns whether a part settled.
+fn settle_part(state: &mut State, group: Handle, by: SettledBy, out: &mut Outbox) -> bool {
+    let row = state.groups.row(group);
+    let (left, least) = (row.lots_left(), row.least_part());
+    if !row.settles_in_parts() || !super::payments::may_settle(state) {
+        return false;
+    }
+    let lots = most_lots(state, group, left);
+    if lots == 0 || lots < least || lots >= left {
+        return false;
+    }
+    // From here it succeeds.
+    let mut first_leg_amount = Amount::ZERO;
+    let mut at = Some(state.groups.row(group).first_leg());
+    while let Some(leg) = at {
+        at = state.payments.next_leg(leg);
+        let amount = state.payments.row(leg).amount / left * lots;
+        if first_leg_amount == Amount::ZERO {
+            first_leg_amount = Amount(amount);
+        }
+        super::release::settle_part_of_row(state, leg, amount);
+    }
+    state.groups.move_part(group, lots);
+    let body = GroupPartSettled {
+        id: state.groups.row(group).id(),
+        lots: Amount(lots),
+        lots_left: Amount(left - lots),
+        first_leg_amount,
+        by,
+        _reserved: [Zero::Zero; 15],
+    };
+    out.push(EventKind::GroupPartSettled, &body);
+    true
+}
+
+/// The most lots of a group that can settle now, of those that are left.
+fn most_lots(state: &mut State, group: Handle, left: u128) -> u128 {
+    let mut together = std::mem::take(&mut state.together);
+    let mut legs = std::mem::take(&mut state.legs);
+    legs.clear();
+    legs.extend(legs_of(state, group));
+    let is_allowed = |leg: &Handle| {
+        let row = state.payments.row(*leg);
+        let (from, to) = (state.ledger.row(row.debtor), state.ledger.row(row.creditor));
+        from.allows_parts() && to.allows_parts() && find_overflow(state, *leg).is_none()
+    };
+    let lots = if legs.iter().all(is_allowed) {
+        let liquidity = |account| state.ledger.row(account).liquidity();
+        let bypass = state.saving.bypass();
+        together.most_lots(&state.payments, &legs, bypass, left, liquidity)
+    } else {
+        0
+    };
+    state.together = together;
+    state.legs = legs;
+    lots
+}
+
+/// Lets groups move parts of their legs on an account, or no more so.
+pub(in crate::engine) fn allow_partial_settlement(
+    state: &mut State,
+    asked: &AllowPartialSettlement,
+    out: &mut Outbox,
+) {
+    let (kind, id) = (CommandKind::AllowPartialSettlement, asked.account.0.into());
+    let Some(account) = state.ledger.find(asked.account) else {
+        rejected(kind, id, Reason::AccountNotFound, out);
+        return;
+    };
+    // From here it succeeds.
+    let allowed = asked.allowed.is_yes();
+    state.ledger.set_allows_parts(account, allowed);
+    ok(kind, out);
+    // The other side of a group may be who waits.
+    state.look_again();
 }
 
 /// Where only cash is missing, and a pledge of what the group buys or of what its buyer has would
@@ -294,7 +401,7 @@ pub(super) fn settle(state: &mut State, group: Handle, by: SettledBy, out: &mut 
 /// Ends a waiting group without settling it: its time or the day is over, or its sender asked.
 pub(super) fn expire(state: &mut State, group: Handle, reason: Reason, out: &mut Outbox) {
     let to = match reason {
-        Reason::Requested => PaymentState::Cancelled,
+        Reason::Requested | Reason::RestCancelled => PaymentState::Cancelled,
         _ => PaymentState::Rejected,
     };
     let mut at = Some(state.groups.row(group).first_leg());

@@ -1,17 +1,18 @@
 //! Queries: what stands where. They change nothing, take no sequence and are not journaled.
 
-use super::explain::explain;
+use super::explain::Explainer;
 use super::fills::held_for;
 use super::{authorisations, groups, rejected};
 use crate::engine::index::Handle;
 use crate::engine::matching::{Lookup, OrderView, Place};
 use crate::engine::outbox::Outbox;
+use crate::engine::settlement::together::Obstacle;
 use crate::engine::state::State;
 use crate::protocol::command::{
     AccountRef, CommandKind, PaymentRef, QueryBook, QueryOrder, Side, TransferRef,
 };
 use crate::protocol::event::{
-    Account, Book, BookLevel, EventKind, Order, OrderState, Payment, PaymentState, Queue,
+    Account, Book, BookLevel, EventKind, Group, Order, OrderState, Payment, PaymentState, Queue,
     TransferRecord, TransferState,
 };
 use crate::protocol::reason::Reason;
@@ -113,9 +114,19 @@ pub(in crate::engine) fn query_authorisation(state: &State, asked: &TransferRef,
 /// A payment, and why it waits if it does.
 pub(in crate::engine) fn query_payment(state: &State, asked: &PaymentRef, out: &mut Outbox) {
     match state.payments.find(asked.id) {
-        Some(payment) => out.push(EventKind::Payment, &describe(state, payment)),
+        Some(payment) => {
+            let body = describe(state, payment, &mut Explainer::default());
+            out.push(EventKind::Payment, &body);
+        }
         None => match state.groups.find(asked.id) {
-            Some(group) => out.push(groups::kind_of(state, group), &groups::moved(state, group)),
+            Some(group) => {
+                let mut body = groups::moved(state, group);
+                if let Some(obstacle) = waits_for(state, group, &mut Explainer::default()) {
+                    body.waiting_for = AccountId(state.ledger.row(obstacle.account).id);
+                    body.reason = obstacle.reason;
+                }
+                out.push(groups::kind_of(state, group), &body);
+            }
             None => {
                 let (kind, reason) = (CommandKind::QueryPayment, Reason::PaymentNotFound);
                 rejected(kind, asked.id.0, reason, out);
@@ -124,11 +135,57 @@ pub(in crate::engine) fn query_payment(state: &State, asked: &PaymentRef, out: &
     }
 }
 
-fn describe(state: &State, payment: Handle) -> Payment {
+/// What a waiting group waits for now.
+fn waits_for(state: &State, group: Handle, explainer: &mut Explainer) -> Option<Obstacle> {
+    let is_waiting = state.groups.row(group).state() == PaymentState::Queued;
+    is_waiting.then(|| explainer.obstacle(state, group))?
+}
+
+/// A group, what it waits for if it does, and its legs.
+pub(in crate::engine) fn query_group(state: &State, asked: &PaymentRef, out: &mut Outbox) {
+    let Some(group) = state.groups.find(asked.id) else {
+        let (kind, reason) = (CommandKind::QueryGroup, Reason::PaymentNotFound);
+        rejected(kind, asked.id.0, reason, out);
+        return;
+    };
+    let mut explainer = Explainer::default();
+    let row = state.groups.row(group);
+    let obstacle = waits_for(state, group, &mut explainer);
+    let ahead = obstacle.and_then(|obstacle| obstacle.ahead);
+    let account = |obstacle: Obstacle| state.ledger.row(obstacle.account).id;
+    let (lots, lots_left) = if row.settles_in_parts() {
+        (row.lots(), row.lots_left())
+    } else {
+        (0, 0)
+    };
+    let body = Group {
+        id: row.id(),
+        lots: Amount(lots),
+        lots_left: Amount(lots_left),
+        short_of: Amount(obstacle.map_or(0, |obstacle| obstacle.short_of)),
+        waits_behind: ahead.map_or(PaymentId(0), |ahead| state.payments.row(ahead).id()),
+        latest_at: row.latest_at(),
+        waiting_for: AccountId(obstacle.map_or(0, account)),
+        count: row.legs(),
+        reason: obstacle.map_or(row.reason(), |obstacle| obstacle.reason),
+        priority: row.class(),
+        state: row.state(),
+        by: row.by(),
+        procedure: row.procedure(),
+        minimum_permille: row.minimum_permille(),
+        _reserved: [Zero::Zero; 4],
+    };
+    out.push(EventKind::Group, &body);
+    for leg in groups::legs_of(state, group) {
+        out.push(EventKind::Payment, &describe(state, leg, &mut explainer));
+    }
+}
+
+fn describe(state: &State, payment: Handle, explainer: &mut Explainer) -> Payment {
     let row = state.payments.row(payment);
     let (reason, short_of, ahead) = match row.state() {
         PaymentState::Queued | PaymentState::Warehoused => {
-            let why = explain(state, payment);
+            let why = explainer.explain(state, payment);
             (why.reason, why.short_of, why.ahead)
         }
         PaymentState::Settled | PaymentState::Cancelled | PaymentState::Rejected => {
@@ -172,8 +229,10 @@ pub(in crate::engine) fn query_queue(state: &State, asked: &AccountRef, out: &mu
         _reserved_end: [Zero::Zero; 8],
     };
     out.push(EventKind::Queue, &body);
+    let mut explainer = Explainer::default();
     for payment in state.payments.iter(account).take(count) {
-        out.push(EventKind::Payment, &describe(state, payment));
+        let body = describe(state, payment, &mut explainer);
+        out.push(EventKind::Payment, &body);
     }
 }
 

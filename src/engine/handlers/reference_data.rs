@@ -13,6 +13,9 @@ use crate::protocol::command::{
 use crate::protocol::reason::Reason;
 use crate::protocol::wire::Text16;
 
+/// Flags of an account that only commands set later.
+const NOT_FOR_OPENERS: u16 = AccountFlags::CLOSED.0 | AccountFlags::PARTIAL_SETTLEMENT.0;
+
 /// Names an asset.
 pub(in crate::engine) fn create_asset(state: &mut State, asked: &CreateAsset, out: &mut Outbox) {
     let row = AssetRow::new(asked.asset, asked.code, asked.scale, asked.kind);
@@ -82,7 +85,7 @@ pub(in crate::engine) fn create_account(
 }
 
 fn open_account(state: &mut State, asked: &CreateAccount) -> Result<(), Reason> {
-    if !asked.flags.is_valid() || asked.flags.has(AccountFlags::CLOSED) {
+    if !asked.flags.is_valid() || asked.flags.0 & NOT_FOR_OPENERS != 0 {
         return Err(Reason::ReservedFlag);
     }
     match asked.account.0 {

@@ -295,6 +295,17 @@ pub(super) fn settle_waiting(state: &mut State, payment: Handle, by: SettledBy, 
     out.push(EventKind::PaymentSettled, &body);
 }
 
+/// Pays a part of a waiting leg; the rest waits on.
+pub(super) fn settle_part_of_row(state: &mut State, leg: Handle, amount: u128) {
+    let row = *state.payments.row(leg);
+    state.ledger.because(Cause::Payment(row.id().0));
+    state.ledger.post(row.debtor, row.creditor, Amount(amount));
+    state.payments.move_part(leg, amount);
+    let (debtor, creditor, class) = (row.debtor, row.creditor, row.class());
+    state.payments.note_paid(debtor, creditor, amount, class);
+    state.liquidity_rose(creditor);
+}
+
 /// Pays a waiting payment or leg and takes it out of its queue.
 #[inline]
 pub(super) fn settle_row(state: &mut State, payment: Handle, by: SettledBy) {

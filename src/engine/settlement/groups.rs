@@ -4,17 +4,24 @@
 use super::payment::{NONE, some};
 use super::roll::Moved;
 use crate::engine::index::{Handle, Index, hash_128};
-use crate::protocol::command::Priority;
+use crate::protocol::command::{GroupProcedure, Priority};
 use crate::protocol::event::{PaymentState, SettledBy};
 use crate::protocol::reason::Reason;
 use crate::protocol::units::{PaymentId, Timestamp};
 use bytemuck::{Pod, Zeroable};
+
+/// Thousandths of the whole.
+pub(in crate::engine) const PERMILLE: u16 = 1_000;
 
 /// One group.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub(in crate::engine) struct GroupRow {
     id: u128,
+    /// Lots in all: the largest number of which every leg's amount is a multiple.
+    lots: u128,
+    /// Lots that have not moved.
+    lots_left: u128,
     latest_at: u64,
     first_leg: u32,
     legs: u32,
@@ -22,13 +29,26 @@ pub(in crate::engine) struct GroupRow {
     /// The account it waits for.
     waiting_for: u32,
     reason: u16,
+    minimum_permille: u16,
     class: u8,
     state: u8,
     by: u8,
-    reserved: [u8; 3],
+    procedure: u8,
 }
 
-const _: () = assert!(size_of::<GroupRow>() == 48);
+const _: () = assert!(size_of::<GroupRow>() == 80);
+
+/// A group about to be recorded.
+pub(in crate::engine) struct NewGroup {
+    pub(in crate::engine) id: PaymentId,
+    pub(in crate::engine) class: Priority,
+    pub(in crate::engine) latest_at: Timestamp,
+    pub(in crate::engine) first_leg: Handle,
+    pub(in crate::engine) legs: u32,
+    pub(in crate::engine) procedure: GroupProcedure,
+    pub(in crate::engine) minimum_permille: u16,
+    pub(in crate::engine) lots: u128,
+}
 
 impl GroupRow {
     pub(in crate::engine) fn id(&self) -> PaymentId {
@@ -59,6 +79,43 @@ impl GroupRow {
 
     pub(in crate::engine) fn state(&self) -> PaymentState {
         PaymentState::from_code(self.state).expect("written from a PaymentState")
+    }
+
+    pub(in crate::engine) fn by(&self) -> SettledBy {
+        SettledBy::from_code(self.by).expect("written from a SettledBy")
+    }
+
+    pub(in crate::engine) fn procedure(&self) -> GroupProcedure {
+        GroupProcedure::from_code(self.procedure).expect("written from a GroupProcedure")
+    }
+
+    /// Whether parts of it may settle.
+    pub(in crate::engine) fn settles_in_parts(&self) -> bool {
+        match self.procedure() {
+            GroupProcedure::AllOrNone => false,
+            GroupProcedure::Partial | GroupProcedure::PartialOnce => true,
+        }
+    }
+
+    /// Thousandths of the whole that a part must reach.
+    pub(in crate::engine) fn minimum_permille(&self) -> u16 {
+        self.minimum_permille
+    }
+
+    /// Lots that a part must reach: that share of the whole, rounded up, and a thousandth at least,
+    /// so that no group moves in more than a thousand parts.
+    pub(in crate::engine) fn least_part(&self) -> u128 {
+        let share = u128::from(self.minimum_permille.max(1));
+        (self.lots * share).div_ceil(u128::from(PERMILLE))
+    }
+
+    pub(in crate::engine) fn lots(&self) -> u128 {
+        self.lots
+    }
+
+    /// Lots that have not moved.
+    pub(in crate::engine) fn lots_left(&self) -> u128 {
+        self.lots_left
     }
 
     pub(in crate::engine) fn reason(&self) -> Reason {
@@ -114,29 +171,33 @@ impl Groups {
     }
 
     /// Adds a group whose legs wait. Its id is new and there is room.
-    pub(in crate::engine) fn add(
-        &mut self,
-        id: PaymentId,
-        class: Priority,
-        latest_at: Timestamp,
-        (first_leg, legs): (Handle, u32),
-    ) -> Handle {
+    pub(in crate::engine) fn add(&mut self, new: &NewGroup) -> Handle {
         let handle = self.next();
-        self.by_id.insert(hash_128(id.0), handle);
+        self.by_id.insert(hash_128(new.id.0), handle);
         self.rows.push(GroupRow {
-            id: id.0,
-            latest_at: latest_at.0,
-            first_leg,
-            legs,
+            id: new.id.0,
+            lots: new.lots,
+            lots_left: new.lots,
+            latest_at: new.latest_at.0,
+            first_leg: new.first_leg,
+            legs: new.legs,
             deadline: NONE,
             waiting_for: NONE,
             reason: Reason::Created as u16,
-            class: class as u8,
+            minimum_permille: new.minimum_permille,
+            class: new.class as u8,
             state: PaymentState::Queued as u8,
             by: SettledBy::None as u8,
-            reserved: [0; 3],
+            procedure: new.procedure as u8,
         });
         handle
+    }
+
+    /// A part of a group has settled, and a part is left.
+    pub(in crate::engine) fn move_part(&mut self, group: Handle, lots: u128) {
+        let row = &mut self.rows[group as usize];
+        assert!(lots < row.lots_left, "a part leaves a part");
+        row.lots_left -= lots;
     }
 
     pub(in crate::engine) fn set_deadline(&mut self, group: Handle, slot: u32) {

@@ -46,7 +46,8 @@ pub(in crate::engine) struct PaymentRow {
     pub(super) reason: u16,
     pub(super) asked_class: u8,
     pub(super) reserved: u8,
-    /// Minor units that returns of it have taken or wait to take.
+    /// Minor units that returns of it have taken or wait to take; of a leg, that its group has moved
+    /// in parts.
     pub(in crate::engine) returned: u128,
     /// Its place within its class: smaller goes first, and no two are alike.
     pub(in crate::engine) order_key: i64,
@@ -93,6 +94,11 @@ impl PaymentRow {
 
     pub(in crate::engine) fn amount(&self) -> Amount {
         Amount(self.amount)
+    }
+
+    /// Of a leg: its amount before parts of it moved.
+    pub(in crate::engine) fn whole_leg(&self) -> Amount {
+        Amount(self.amount + self.returned)
     }
 
     /// What its debtor needs for it at least: a leg may be paid out of what its group brings.

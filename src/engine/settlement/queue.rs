@@ -449,6 +449,16 @@ impl Payments {
         self.link_pair(payment);
     }
 
+    /// A part of a waiting leg has been paid: the rest waits on in its place.
+    pub(in crate::engine) fn move_part(&mut self, leg: Handle, amount: u128) {
+        let row = &mut self.rows[leg as usize];
+        assert!(row.group != NONE && amount < row.amount, "a part of a leg");
+        row.amount -= amount;
+        row.returned += amount;
+        let at = self.desk_of[row.debtor as usize] as usize - 1;
+        self.desks[at].value -= amount;
+    }
+
     /// More of a payment has been returned, or less.
     pub(in crate::engine) fn set_returned(&mut self, payment: Handle, returned: Amount) {
         self.rows[payment as usize].returned = returned.0;

@@ -12,6 +12,43 @@ use crate::protocol::reason::Reason;
 pub(in crate::engine) struct Obstacle {
     pub(in crate::engine) account: Handle,
     pub(in crate::engine) reason: Reason,
+    /// Minor units that the account is short of, of money or of a limit as the reason says.
+    pub(in crate::engine) short_of: u128,
+    /// The payment that comes first.
+    pub(in crate::engine) ahead: Option<Handle>,
+}
+
+impl Obstacle {
+    /// One that no amount lifts.
+    pub(in crate::engine) fn new(account: Handle, reason: Reason) -> Obstacle {
+        Obstacle {
+            account,
+            reason,
+            short_of: 0,
+            ahead: None,
+        }
+    }
+}
+
+/// How much of payments can settle together where every part of them is as good as the whole: from
+/// so many lots to so many.
+#[derive(Clone, Copy)]
+struct Range {
+    least: u128,
+    most: u128,
+}
+
+impl Range {
+    /// Keeps those numbers of lots for which `room + lots * gain` is not below zero.
+    fn bound(&mut self, room: i128, gain: i128) {
+        let (size, step) = (room.unsigned_abs(), gain.unsigned_abs());
+        match (room >= 0, gain) {
+            (true, 0..) => {}
+            (true, _) => self.most = self.most.min(size / step),
+            (false, 1..) => self.least = self.least.max(size.div_ceil(step)),
+            (false, _) => self.most = 0,
+        }
+    }
 }
 
 /// One side of a payment.
@@ -40,14 +77,73 @@ impl Together {
         bypass: bool,
         liquidity: impl Fn(Handle) -> Option<i128>,
     ) -> Result<(), Obstacle> {
+        self.gather(payments, batch)?;
+        for flows in self
+            .flows
+            .chunk_by(|one, other| one.account == other.account)
+        {
+            let account = flows[0].account;
+            check_order(payments, batch, account, flows, bypass)
+                .and_then(|()| check_money(payments, account, flows, liquidity(account)))
+                .and_then(|()| check_limits(payments, account, flows))?;
+        }
+        Ok(())
+    }
+
+    /// The largest number of lots, of `lots` that make the whole, for which the same share of every
+    /// payment of `batch` can settle; 0 where none can. Every amount is a multiple of `lots`, and all
+    /// are of one class.
+    pub(in crate::engine) fn most_lots(
+        &mut self,
+        payments: &Payments,
+        batch: &[Handle],
+        bypass: bool,
+        lots: u128,
+        liquidity: impl Fn(Handle) -> Option<i128>,
+    ) -> u128 {
+        let mut range = Range {
+            least: 1,
+            most: lots,
+        };
+        if self.gather(payments, batch).is_err() {
+            return 0;
+        }
+        for flows in self
+            .flows
+            .chunk_by(|one, other| one.account == other.account)
+        {
+            let account = flows[0].account;
+            if check_order(payments, batch, account, flows, bypass).is_err() {
+                return 0;
+            }
+            let Some(class) = flows.iter().find_map(|flow| flow.pays) else {
+                continue;
+            };
+            let reserved = payments
+                .desk(account)
+                .map_or(0, |desk| desk.reserved_against(class));
+            if let Some(liquidity) = liquidity(account) {
+                let gain = -flows.iter().map(Flow::out).sum::<i128>();
+                range.bound(liquidity - reserved as i128, gain / lots as i128);
+            }
+            for_each_room(payments, account, flows, |room, sent, _| {
+                range.bound(room, -sent / lots as i128);
+            });
+        }
+        if range.least <= range.most {
+            range.most
+        } else {
+            0
+        }
+    }
+
+    /// Both sides of every payment, account by account.
+    fn gather(&mut self, payments: &Payments, batch: &[Handle]) -> Result<(), Obstacle> {
         self.flows.clear();
         for payment in batch {
             let row = payments.row(*payment);
             if let Some(reason) = row.kept_back_by() {
-                return Err(Obstacle {
-                    account: row.debtor,
-                    reason,
-                });
+                return Err(Obstacle::new(row.debtor, reason));
             }
             self.flows.push(Flow {
                 account: row.debtor,
@@ -64,17 +160,17 @@ impl Together {
         }
         self.flows
             .sort_unstable_by_key(|flow| (flow.account, flow.other));
-        for flows in self
-            .flows
-            .chunk_by(|one, other| one.account == other.account)
-        {
-            let account = flows[0].account;
-            let fits = check_order(payments, batch, account, flows, bypass)
-                .and_then(|()| check_money(payments, account, flows, liquidity(account)))
-                .and_then(|()| check_limits(payments, account, flows));
-            fits.map_err(|reason| Obstacle { account, reason })?;
-        }
         Ok(())
+    }
+}
+
+impl Flow {
+    /// What leaves the account.
+    fn out(&self) -> i128 {
+        match self.pays {
+            Some(_) => self.amount as i128,
+            None => -(self.amount as i128),
+        }
     }
 }
 
@@ -91,7 +187,16 @@ fn check_order(
     account: Handle,
     flows: &[Flow],
     bypass: bool,
-) -> Result<(), Reason> {
+) -> Result<(), Obstacle> {
+    let behind = || {
+        let is_ahead = |payment: &Handle| {
+            payments.row(*payment).is_eligible() && batch.binary_search(payment).is_err()
+        };
+        Obstacle {
+            ahead: payments.iter(account).find(is_ahead),
+            ..Obstacle::new(account, Reason::BehindHigherPriority)
+        }
+    };
     let mut is_whole = true;
     for class in Priority::ALL.iter().copied() {
         let count = flows.iter().filter(|flow| flow.pays == Some(class)).count();
@@ -100,7 +205,7 @@ fn check_order(
             continue;
         }
         if !is_whole {
-            return Err(Reason::BehindHigherPriority);
+            return Err(behind());
         }
         if class != Priority::Normal || !bypass {
             let mut first = payments
@@ -108,7 +213,7 @@ fn check_order(
                 .filter(|payment| payments.row(*payment).is_eligible())
                 .take(count);
             if !first.all(|payment| batch.binary_search(&payment).is_ok()) {
-                return Err(Reason::BehindHigherPriority);
+                return Err(behind());
             }
         }
         is_whole &= payments.eligible(account, class) as usize == count;
@@ -122,7 +227,7 @@ fn check_money(
     account: Handle,
     flows: &[Flow],
     liquidity: Option<i128>,
-) -> Result<(), Reason> {
+) -> Result<(), Obstacle> {
     let Some(liquidity) = liquidity else {
         return Ok(());
     };
@@ -137,9 +242,6 @@ fn check_money(
         .map(|flow| flow.amount)
         .sum();
     let left = liquidity + gets as i128 - total as i128;
-    if left < 0 {
-        return Err(Reason::InsufficientLiquidity);
-    }
     let reserved = payments
         .desk(account)
         .map_or([0; 2], |desk| desk.reserved());
@@ -150,21 +252,48 @@ fn check_money(
     if pays[2] > 0 {
         floor += reserved[1].saturating_sub(pays[1]);
     }
-    if left < floor as i128 {
-        return Err(Reason::Reserved);
-    }
-    Ok(())
+    let short_of = u128::try_from(floor as i128 - left).unwrap_or(0);
+    let reason = match (short_of, left < 0) {
+        (0, _) => return Ok(()),
+        (_, true) => Reason::InsufficientLiquidity,
+        (_, false) => Reason::Reserved,
+    };
+    Err(Obstacle {
+        short_of,
+        ..Obstacle::new(account, reason)
+    })
 }
 
 /// Normal payments keep the account's limits, net of what comes back.
-fn check_limits(payments: &Payments, account: Handle, flows: &[Flow]) -> Result<(), Reason> {
+fn check_limits(payments: &Payments, account: Handle, flows: &[Flow]) -> Result<(), Obstacle> {
+    let mut broken = Ok(());
+    for_each_room(payments, account, flows, |room, sent, reason| {
+        if let Some(short_of) = u128::try_from(sent - room).ok().filter(|short| *short > 0)
+            && broken.is_ok()
+        {
+            broken = Err(Obstacle {
+                short_of,
+                ..Obstacle::new(account, reason)
+            });
+        }
+    });
+    broken
+}
+
+/// Calls `each` for every limit of the account that a normal payment of it meets: what is left of
+/// it, what is net sent there, and its name.
+fn for_each_room(
+    payments: &Payments,
+    account: Handle,
+    flows: &[Flow],
+    mut each: impl FnMut(i128, i128, Reason),
+) {
     let Some(desk) = payments.desk(account).filter(|desk| desk.is_limited()) else {
-        return Ok(());
+        return;
     };
     let net = |flow: &Flow| match flow.pays {
-        Some(Priority::Normal) => flow.amount as i128,
+        Some(Priority::Normal) | None => flow.out(),
         Some(_) => 0,
-        None => -(flow.amount as i128),
     };
     let pays_normally =
         |flows: &[Flow]| flows.iter().any(|flow| flow.pays == Some(Priority::Normal));
@@ -174,8 +303,8 @@ fn check_limits(payments: &Payments, account: Handle, flows: &[Flow]) -> Result<
         match payments.bilateral(desk, toward[0].other) {
             Some(limit) => {
                 let row = payments.limits().row(limit);
-                if pays_normally(toward) && row.used + sent > row.amount as i128 {
-                    return Err(Reason::LimitBilateral);
+                if pays_normally(toward) {
+                    each(row.amount as i128 - row.used, sent, Reason::LimitBilateral);
                 }
             }
             None => {
@@ -184,12 +313,8 @@ fn check_limits(payments: &Payments, account: Handle, flows: &[Flow]) -> Result<
             }
         }
     }
-    let is_over = desk.multilateral != super::desk::UNLIMITED
-        && pays_elsewhere
-        && desk.multilateral_used + elsewhere > desk.multilateral as i128;
-    if is_over {
-        Err(Reason::LimitMultilateral)
-    } else {
-        Ok(())
+    if desk.multilateral != super::desk::UNLIMITED && pays_elsewhere {
+        let room = desk.multilateral as i128 - desk.multilateral_used;
+        each(room, elsewhere, Reason::LimitMultilateral);
     }
 }
