@@ -7,12 +7,13 @@
 
 use super::IngressProducer;
 use super::threads::Signal;
-use crate::protocol::command::CommandKind;
+use crate::protocol::command::{CommandKind, Empty};
 use crate::protocol::frame::{
     CommandFrame, CommandHeader, CommandRef, FRAME_BYTES_MAX, FrameError, HEADER_BYTES, SLOT_BYTES,
     slots_of,
 };
 use crate::protocol::units::Timestamp;
+use crate::protocol::wire::Zero;
 use crate::session::{Admission, SessionTable};
 use crate::telemetry::{NO_DEADLINE, Progress};
 use disruptor::Producer;
@@ -145,8 +146,16 @@ impl Ingress {
         }
         let clock = clock();
         deadline <= clock.0 && {
-            let tick = CommandFrame::from_parts(CommandKind::Tick, &[], &[]).at(clock);
-            self.submit_script(&tick).is_ok()
+            let body = Empty {
+                _reserved: [Zero::Zero; 16],
+            };
+            let tick = CommandFrame::new(CommandKind::Tick, &body).at(clock);
+            match self.submit_script(&tick) {
+                Ok(()) => true,
+                Err(Refusal::Malformed(why)) => unreachable!("a tick of our own: {why}"),
+                // The next pass tries again.
+                Err(_) => false,
+            }
         }
     }
 

@@ -81,6 +81,36 @@ fn every_layout_of_threads_gives_the_same_events() {
     assert!(outputs.windows(2).all(|pair| pair[0] == pair[1]));
 }
 
+/// Nobody sends anything, and what is due happens all the same: the node ticks.
+#[test]
+fn an_idle_node_lets_time_pass() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, mut client) = node_with_accounts(&small(&dir));
+    let pending = r#"{"cmd":"transfer","id":1,"debit_account":1,"credit_account":2,"amount":5,"flags":["pending"],"timeout_s":1}"#;
+    assert_eq!(
+        status(&client.call(&command(pending)).unwrap()[0]),
+        Reason::Created
+    );
+    let is_pending = |client: &mut Client| {
+        let account = lines(&client.call(&query_account(2)).unwrap());
+        account.contains("\"credits_pending\":5")
+    };
+    assert!(is_pending(&mut client));
+    let started = std::time::Instant::now();
+    while is_pending(&mut client) {
+        assert!(
+            started.elapsed() < Duration::from_secs(20),
+            "it never lapses"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let engine = node.stop().engine;
+    assert!(
+        engine.sequence() > 6,
+        "the tick is a command like any other"
+    );
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
