@@ -21,4 +21,5 @@ pub mod protocol;
 pub mod replay;
 pub mod session;
 pub mod solver;
+pub mod study;
 pub mod telemetry;

@@ -22,6 +22,7 @@ mod replay;
 mod run;
 mod serve;
 mod settings;
+mod simulate;
 mod snapshot;
 mod terminal;
 mod verify;
@@ -49,6 +50,7 @@ enum Verb {
     Journal(journal::Args),
     Snapshot(snapshot::Args),
     History(history::Args),
+    Simulate(simulate::Args),
     Client(client::Args),
     Bench(bench::Args),
 }
@@ -114,6 +116,7 @@ pub fn main() -> ExitCode {
         Verb::Journal(args) => journal::run(&args),
         Verb::Snapshot(args) => snapshot::run(&args),
         Verb::History(args) => history::run(&args),
+        Verb::Simulate(args) => simulate::run(&args),
         Verb::Client(args) => client::run(&args),
         Verb::Bench(args) => bench::run(&args),
     };

@@ -59,6 +59,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
+    ("study", &["protocol", "engine", "bench"]),
     (
         "demo",
         &[

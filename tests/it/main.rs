@@ -15,6 +15,7 @@ mod random;
 mod recovery;
 mod scenarios;
 mod solver;
+mod study;
 mod wire;
 
 #[global_allocator]
