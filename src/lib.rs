@@ -12,7 +12,7 @@ pub mod doctor;
 pub mod engine;
 pub mod gateway;
 pub mod history;
-mod memory;
+pub mod memory;
 pub mod node;
 pub mod pipeline;
 mod prefetch;

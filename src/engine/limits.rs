@@ -90,7 +90,7 @@ impl Limits {
             ("special_orders", self.special_orders, 100),
             ("order_sessions", self.order_sessions, 44),
             ("client_order_ids", self.client_order_ids, 64),
-            ("price_levels", self.price_levels, 640),
+            ("price_levels", self.price_levels, 352),
             ("proposals", self.proposals, 224),
             ("throttles", self.throttles, 320),
         ]

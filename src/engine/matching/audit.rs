@@ -1,6 +1,6 @@
 //! Every structural invariant of the room, checked over the whole of it.
 
-use super::client_ids::Known;
+use super::client_ids::{self, Known};
 use super::ladder::Shelf;
 use super::orders::SlotState;
 use super::table::NIL;
@@ -32,7 +32,12 @@ impl Matching {
         if (levels, pages) != self.ladders.in_use() {
             return Err(format!("levels: {levels} on {pages} pages do not add up"));
         }
-        if orders != self.orders.pool.used || orders != self.ids.totals().0 {
+        let is_named = |slot: &u32| {
+            let cold = &self.orders.cold[*slot];
+            cold.state().is_live() && cold.client_order_id != client_ids::NONE
+        };
+        let named = (1..self.orders.pool.fresh).filter(is_named).count() as u32;
+        if orders != self.orders.pool.used || named != self.ids.totals().0 {
             return Err(format!("orders: {orders} in books do not add up"));
         }
         if !self.changes.is_empty() {
@@ -196,7 +201,11 @@ impl Matching {
                 return Err(format!("{}: does not know that it rests here", order()));
             }
             let known = self.ids.find(hot.participant, cold.client_order_id);
-            if known != Known::Live(slot) {
+            let is_known = match cold.client_order_id {
+                client_ids::NONE => known == Known::Unknown,
+                _ => known == Known::Live(slot),
+            };
+            if !is_known {
                 return Err(format!("{}: its client id is {known:?}", order()));
             }
             total += u128::from(hot.leaves);

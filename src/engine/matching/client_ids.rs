@@ -23,6 +23,9 @@ struct Entry {
 /// Entries of a cache line.
 const LINE: u64 = 4;
 
+/// No id: it is neither kept nor found.
+pub(super) const NONE: u64 = 0;
+
 const EMPTY: u32 = 0;
 const FINISHED: u32 = u32::MAX;
 
@@ -93,6 +96,9 @@ impl ClientIds {
     /// Adds the id of a live order; it must not be known.
     #[inline]
     pub(super) fn insert(&mut self, participant: u32, client_order_id: u64, slot: u32) {
+        if client_order_id == NONE {
+            return;
+        }
         assert!(self.has_room(), "checked before commit");
         self.put(participant, client_order_id, slot);
         self.live += 1;
@@ -101,6 +107,9 @@ impl ClientIds {
     /// Marks the id of a live order as finished.
     #[inline]
     pub(super) fn finish(&mut self, participant: u32, client_order_id: u64) {
+        if client_order_id == NONE {
+            return;
+        }
         let at = self.seek(participant, client_order_id);
         let entry = &mut self.entries[at];
         assert!(

@@ -18,8 +18,24 @@ impl Matching {
     ///
     /// # Panics
     /// Where the order is in the book.
-    #[inline]
-    pub fn execute(
+    #[inline(always)]
+    pub fn execute(&mut self, slot: Slot, band: Price, on_step: impl FnMut(Step<'_>)) -> Outcome {
+        let cold = &self.orders.cold[slot.0];
+        assert!(
+            matches!(cold.state(), SlotState::Entered | SlotState::Lifted),
+            "only an order outside the book is executed"
+        );
+        let makers = cold.side().opposite();
+        let limit = Rank::of(makers, self.orders.hot[slot.0].price_aside());
+        // Most orders meet nobody.
+        if self.side(cold.book, makers).best_within(limit).is_none() {
+            return Outcome::Open;
+        }
+        self.execute_crossing(slot, band, on_step)
+    }
+
+    /// Executes an order that something is open for, unless the band is in the way.
+    fn execute_crossing(
         &mut self,
         slot: Slot,
         band: Price,
@@ -28,10 +44,6 @@ impl Matching {
         let Slot(taker) = slot;
         let hot = self.orders.hot[taker];
         let cold = self.orders.cold[taker];
-        assert!(
-            matches!(cold.state(), SlotState::Entered | SlotState::Lifted),
-            "only an order outside the book is executed"
-        );
         let self_trade = cold.self_trade();
         let makers = cold.side().opposite();
         let limit = Rank::of(makers, hot.price_aside());

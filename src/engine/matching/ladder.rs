@@ -1,23 +1,24 @@
 //! Price levels of all books, and the ladders that order them.
 //!
-//! A ladder is one side of one book: a trie of pages over the 64 bits of a [`Rank`], six bits a
-//! step, in which steps that would not branch are left out. A page covers 64 ranks and keeps one
-//! bit for each, so "next better price" is a count of trailing zeros:
+//! A ladder is one side of one book: a trie over the 64 bits of a [`Rank`], six bits a step, in
+//! which steps that would not branch are left out. A page keeps one bit for each of its 64 entries,
+//! so "next better price" is a count of trailing zeros:
 //!
 //! ```text
 //!   side -> best level
-//!        -> top page    ranks 0x..40000 ..41000, bitmap of pages in use
-//!               |  bit 3                    | bit 9
-//!            page 64 neighbouring ticks    page 64 neighbouring ticks, bitmap of levels in use
-//!               | | |                         |
-//!             levels: total, orders, first and last order
+//!        -> top page    ranks 0x..40000 ..41000, bitmap of entries in use
+//!               |  bit 3                    | bit 9             | bit 12
+//!            page 64 neighbouring ticks    level, alone here   page 64 neighbouring ticks
+//!               | | |                                             | |
+//!             levels: total, orders, first and last order        levels
 //! ```
 //!
-//! A narrow book is one page, a usual one two steps deep; the deepest path over the whole of `i64`
-//! has eleven. Nothing is ever moved when the market moves, far prices need no second structure,
-//! and a book costs pages only for prices in use. All pages and levels of all books come from two
-//! pools. Every page holds a level below it and every inner page branches, so a level brings two
-//! pages at most: where a level is free, the pages for it are.
+//! A level alone in its neighbourhood hangs where the way to it parts from all others, so it costs
+//! no page of its own. A narrow book is one page, a usual one two steps deep; the deepest path over
+//! the whole of `i64` has eleven. Nothing is ever moved when the market moves, far prices need no
+//! second structure, and a book costs pages only where prices part. All pages and levels of all
+//! books come from two pools. Every page branches, so a level brings one page at most: where a level
+//! is free, the page for it is.
 
 use super::table::{NIL, Pool, Table};
 use crate::memory::Take;
@@ -116,6 +117,7 @@ pub(super) struct Level {
     pub(super) first: u32,
     pub(super) last: u32,
     pub(super) orders: u32,
+    /// The page it hangs in, [`NIL`] where it is the only level of its side.
     page: u32,
     pub(super) book: u32,
     shelf: u32,
@@ -129,12 +131,12 @@ pub(super) struct Level {
 }
 
 impl Level {
-    #[inline]
+    #[inline(always)]
     pub(super) fn shelf(&self) -> Shelf {
         Shelf::ALL[self.shelf as usize]
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn price(&self) -> Price {
         self.rank.price(self.shelf().direction())
     }
@@ -143,38 +145,35 @@ impl Level {
 const STEP: u32 = 6;
 const SPREAD: usize = 1 << STEP;
 
-/// Sixty-four neighbours: levels where `shift` is 0, pages above.
+/// Marks an entry that is a level and not a page.
+const LEVEL: u32 = 1 << 31;
+
+/// Sixty-four neighbours: levels, and pages for what parts further down.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 struct Page {
     /// Which of `entries` are in use.
     bitmap: u64,
-    /// The bits of a rank above this page's own.
+    /// What the ranks of this page have in common: the bits above its own, and where these are.
     prefix: u64,
+    above: u64,
     /// The page above, [`NIL`] at the top. While free: the next free page.
     parent: u32,
     /// Bits of a rank below this page's own, a multiple of [`STEP`].
     shift: u32,
     entries: [u32; SPREAD],
-    reserved: [u32; 2],
 }
 
 impl Page {
     #[inline]
     fn covers(&self, rank: Rank) -> bool {
-        above(rank.0, self.shift + STEP) == self.prefix
+        rank.0 & self.above == self.prefix
     }
 
     /// Where `rank` lies among the entries of a page with that shift.
     #[inline]
     fn digit(&self, rank: Rank) -> u32 {
         (rank.0 >> self.shift) as u32 & (SPREAD as u32 - 1)
-    }
-
-    /// A rank that this page covers.
-    fn some_rank(&self) -> Rank {
-        // The top page of all has no prefix.
-        Rank(self.prefix.checked_shl(self.shift + STEP).unwrap_or(0))
     }
 
     /// The first entry, the best of the page.
@@ -192,17 +191,13 @@ impl Page {
     }
 }
 
-#[inline]
-fn above(rank: u64, bits: u32) -> u64 {
-    rank.checked_shr(bits).unwrap_or(0)
-}
-
 /// One side of one book.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct BookSide {
     /// The best level and its rank; meaningless without levels.
     pub(super) best: u32,
     pub(super) best_rank: u64,
+    /// The first entry of the ladder.
     top: u32,
     pub(super) levels: u32,
     pub(super) orders: u32,
@@ -228,12 +223,12 @@ pub(super) struct Ladders {
 
 impl Ladders {
     pub(super) fn new(levels: u32) -> Ladders {
-        let pages = levels.checked_mul(2).expect("at most 2^31 price levels");
+        assert!(levels < LEVEL, "a bit is kept to tell levels from pages");
         Ladders {
             levels: Table::new(levels as usize + 1),
-            pages: Table::new(pages as usize + 1),
+            pages: Table::new(levels as usize + 1),
             level_pool: Pool::new(levels),
-            page_pool: Pool::new(pages),
+            page_pool: Pool::new(levels),
             kept: 0,
         }
     }
@@ -253,18 +248,20 @@ impl Ladders {
     #[inline]
     pub(super) fn find(&self, side: &BookSide, rank: Rank) -> Option<u32> {
         let mut at = side.top;
-        while at != NIL {
+        while at & LEVEL == 0 {
+            if at == NIL {
+                return None;
+            }
             let page = &self.pages[at];
             let digit = page.digit(rank);
-            if !page.covers(rank) || page.bitmap >> digit & 1 == 0 {
+            if page.bitmap >> digit & 1 == 0 {
                 return None;
             }
             at = page.entries[digit as usize];
-            if page.shift == 0 {
-                return Some(at);
-            }
         }
-        None
+        // Steps that do not branch are not looked at: where the way ends, the rank tells.
+        let level = at & !LEVEL;
+        (self.levels[level].rank == rank).then_some(level)
     }
 
     /// Whether levels and pages outgrow the nearer caches.
@@ -278,26 +275,32 @@ impl Ladders {
     #[inline]
     pub(super) fn touch(&self, side: &BookSide, rank: Rank, steps: u32) -> u32 {
         let mut at = side.top;
-        for step in 1..=steps {
+        for step in 0..=steps {
+            if at & LEVEL != 0 {
+                let level = at & !LEVEL;
+                if step < steps {
+                    return level;
+                }
+                prefetch(&self.levels[level]);
+                return NIL;
+            }
+            if at == NIL {
+                return NIL;
+            }
             let page = &self.pages[at];
+            if step == steps {
+                prefetch(&page.bitmap);
+                // Which digit it goes by is not known yet: one of the two lowest, mostly.
+                prefetch(&page.entries[rank.0 as usize % SPREAD]);
+                prefetch(&page.entries[(rank.0 >> STEP) as usize % SPREAD]);
+                return NIL;
+            }
             let digit = page.digit(rank);
-            if !page.covers(rank) || page.bitmap >> digit & 1 == 0 {
+            if page.bitmap >> digit & 1 == 0 {
                 return NIL;
             }
             at = page.entries[digit as usize];
-            if page.shift == 0 {
-                if step < steps {
-                    return at;
-                }
-                prefetch(&self.levels[at]);
-                return NIL;
-            }
         }
-        let page = &self.pages[at];
-        prefetch(&page.bitmap);
-        // Which digit it goes by is not known yet: one of the two lowest, mostly.
-        prefetch(&page.entries[rank.0 as usize % SPREAD]);
-        prefetch(&page.entries[(rank.0 >> STEP) as usize % SPREAD]);
         NIL
     }
 
@@ -313,11 +316,32 @@ impl Ladders {
         if side.best_rank == rank.0 && side.best != NIL {
             return side.best;
         }
-        let page = self.page_for(side, rank);
-        let leaf = &self.pages[page];
-        let digit = leaf.digit(rank);
-        if leaf.bitmap >> digit & 1 != 0 {
-            return leaf.entries[digit as usize];
+        let mut page = NIL;
+        let mut at = side.top;
+        while at != NIL {
+            let covered = if at & LEVEL == 0 {
+                let row = &self.pages[at];
+                if row.covers(rank) {
+                    page = at;
+                    let digit = row.digit(rank);
+                    let is_used = row.bitmap >> digit & 1 != 0;
+                    at = if is_used {
+                        row.entries[digit as usize]
+                    } else {
+                        NIL
+                    };
+                    continue;
+                }
+                Rank(row.prefix)
+            } else {
+                let level = at & !LEVEL;
+                if self.levels[level].rank == rank {
+                    return level;
+                }
+                self.levels[level].rank
+            };
+            page = self.fork(side, page, at, covered, rank);
+            break;
         }
         let level = self.level_pool.take(|free| self.levels[free].free);
         self.levels[level] = Level {
@@ -334,7 +358,11 @@ impl Ladders {
             followers: 0,
             reserved: 0,
         };
-        self.set(page, digit, level);
+        if page == NIL {
+            side.top = level | LEVEL;
+        } else {
+            self.set(page, rank, level | LEVEL);
+        }
         side.levels += 1;
         if side.best == NIL || rank.0 < side.best_rank {
             side.best = level;
@@ -352,8 +380,15 @@ impl Ladders {
             side.best = self.next(level);
             side.best_rank = self.levels[side.best].rank.0;
         }
-        let digit = self.pages[page].digit(rank);
-        self.clear(side, page, digit);
+        if page == NIL {
+            side.top = NIL;
+        } else {
+            let row = &mut self.pages[page];
+            row.bitmap &= !(1 << row.digit(rank));
+            if row.bitmap.is_power_of_two() {
+                self.join(side, page, rank);
+            }
+        }
         side.levels -= 1;
         self.levels[level].free = self.level_pool.give(level);
     }
@@ -366,7 +401,7 @@ impl Ladders {
         while at != NIL {
             let page = &self.pages[at];
             if let Some(following) = page.following(page.digit(rank)) {
-                return self.first_level(following, page.shift);
+                return self.first_level(following);
             }
             at = page.parent;
         }
@@ -376,133 +411,87 @@ impl Ladders {
     /// The worst level of a side, [`NIL`] where it has none.
     pub(super) fn last(&self, side: &BookSide) -> u32 {
         let mut at = side.top;
-        while at != NIL {
+        while at & LEVEL == 0 && at != NIL {
             let page = &self.pages[at];
             at = page.entries[(u64::BITS - 1 - page.bitmap.leading_zeros()) as usize];
-            if page.shift == 0 {
-                break;
-            }
         }
-        at
+        at & !LEVEL
     }
 
-    /// The best level below an entry of a page with that shift.
+    /// The best level below an entry.
     #[inline]
-    fn first_level(&self, mut entry: u32, mut shift: u32) -> u32 {
-        while shift != 0 {
-            let page = &self.pages[entry];
-            entry = page.first();
-            shift = page.shift;
+    fn first_level(&self, mut entry: u32) -> u32 {
+        while entry & LEVEL == 0 {
+            entry = self.pages[entry].first();
         }
-        entry
+        entry & !LEVEL
     }
 
-    /// The lowest page for `rank`, made where there is none.
-    #[inline]
-    fn page_for(&mut self, side: &mut BookSide, rank: Rank) -> u32 {
-        let mut at = side.top;
-        if at == NIL {
-            side.top = self.add_page(rank, 0, NIL);
-            return side.top;
-        }
-        loop {
-            let page = &self.pages[at];
-            if !page.covers(rank) {
-                return self.branch_above(side, at, rank);
-            }
-            if page.shift == 0 {
-                return at;
-            }
-            let digit = page.digit(rank);
-            if page.bitmap >> digit & 1 == 0 {
-                let leaf = self.add_page(rank, 0, at);
-                self.set(at, digit, leaf);
-                return leaf;
-            }
-            at = page.entries[digit as usize];
-        }
-    }
-
-    /// Puts a page above `page`, from which it and a new lowest page for `rank` branch. Returns
-    /// the latter.
-    fn branch_above(&mut self, side: &mut BookSide, page: u32, rank: Rank) -> u32 {
-        let parent = self.pages[page].parent;
-        let covered = self.pages[page].some_rank();
-        // The highest differing bit lies above the page's own bits: there they part.
+    /// Puts a page above `entry`, which covers `covered` and hangs in `parent`: there `rank` parts
+    /// from it. Returns the page, which has no entry for `rank` yet.
+    fn fork(
+        &mut self,
+        side: &mut BookSide,
+        parent: u32,
+        entry: u32,
+        covered: Rank,
+        rank: Rank,
+    ) -> u32 {
+        // The highest differing bit lies above the entry's own bits: there they part.
         let bit = u64::BITS - 1 - (covered.0 ^ rank.0).leading_zeros();
         let fork = self.add_page(rank, bit / STEP * STEP, parent);
-        let leaf = self.add_page(rank, 0, fork);
-        self.pages[page].parent = fork;
-        self.replace(side, parent, covered, fork);
-        let (old, new) = (
-            self.pages[fork].digit(covered),
-            self.pages[fork].digit(rank),
-        );
-        self.set(fork, old, page);
-        self.set(fork, new, leaf);
-        leaf
+        self.replace(side, parent, rank, fork);
+        self.set(fork, covered, entry);
+        self.hang(entry, fork);
+        fork
+    }
+
+    /// Takes a page away that no longer branches: what is left in it hangs where it hung.
+    fn join(&mut self, side: &mut BookSide, page: u32, rank: Rank) {
+        let (only, parent) = (self.pages[page].first(), self.pages[page].parent);
+        self.hang(only, parent);
+        self.replace(side, parent, rank, only);
+        self.pages[page].parent = self.page_pool.give(page);
     }
 
     fn add_page(&mut self, rank: Rank, shift: u32, parent: u32) -> u32 {
         let at = self.page_pool.take(|free| self.pages[free].parent);
         let page = &mut self.pages[at];
         page.bitmap = 0;
-        page.prefix = above(rank.0, shift + STEP);
+        // The top page of all has no prefix.
+        page.above = u64::MAX.checked_shl(shift + STEP).unwrap_or(0);
+        page.prefix = rank.0 & page.above;
         page.parent = parent;
         page.shift = shift;
         at
     }
 
     #[inline]
-    fn set(&mut self, page: u32, digit: u32, entry: u32) {
+    fn set(&mut self, page: u32, rank: Rank, entry: u32) {
         let page = &mut self.pages[page];
+        let digit = page.digit(rank);
         page.entries[digit as usize] = entry;
         page.bitmap |= 1 << digit;
     }
 
-    /// Takes an entry out of a page; a page left empty goes, and one left with a single page below
-    /// it steps aside.
+    /// Tells an entry which page it hangs in.
     #[inline]
-    fn clear(&mut self, side: &mut BookSide, at: u32, digit: u32) {
-        let page = &mut self.pages[at];
-        page.bitmap &= !(1 << digit);
-        if page.bitmap == 0 {
-            self.drop_leaf(side, at);
-        }
-    }
-
-    fn drop_leaf(&mut self, side: &mut BookSide, leaf: u32) {
-        let parent = self.pages[leaf].parent;
-        let rank = self.pages[leaf].some_rank();
-        self.give_page(leaf);
-        if parent == NIL {
-            side.top = NIL;
-            return;
-        }
-        let page = &mut self.pages[parent];
-        let digit = page.digit(rank);
-        page.bitmap &= !(1 << digit);
-        if page.bitmap.is_power_of_two() {
-            let only = page.first();
-            let above = page.parent;
-            self.pages[only].parent = above;
-            self.replace(side, above, rank, only);
-            self.give_page(parent);
-        }
-    }
-
-    /// Makes `page` the entry of `parent` for `rank`, or the top.
-    fn replace(&mut self, side: &mut BookSide, parent: u32, rank: Rank, page: u32) {
-        if parent == NIL {
-            side.top = page;
+    fn hang(&mut self, entry: u32, page: u32) {
+        if entry & LEVEL == 0 {
+            self.pages[entry].parent = page;
         } else {
-            let digit = self.pages[parent].digit(rank);
-            self.pages[parent].entries[digit as usize] = page;
+            self.levels[entry & !LEVEL].page = page;
         }
     }
 
-    fn give_page(&mut self, page: u32) {
-        self.pages[page].parent = self.page_pool.give(page);
+    /// Makes `entry` that of `page` for `rank`, or the top.
+    #[inline]
+    fn replace(&mut self, side: &mut BookSide, page: u32, rank: Rank, entry: u32) {
+        if page == NIL {
+            side.top = entry;
+        } else {
+            self.set(page, rank, entry);
+        }
     }
 
     /// Levels and pages in use: what the audit of all sides must add up to.
@@ -517,53 +506,44 @@ impl Ladders {
             return if side.best == NIL && side.levels == 0 {
                 Ok(0)
             } else {
-                Err("levels without a page".into())
+                Err("levels without an entry".into())
             };
         }
         let mut pages = 0;
         // Depth first, best last on the stack; the depth is bounded by the 64 bits of a rank.
         let mut stack = vec![(side.top, NIL)];
-        while let Some((at, parent)) = stack.pop() {
-            let page = &self.pages[at];
+        while let Some((entry, parent)) = stack.pop() {
+            let hangs = |prefix: Rank, shift: Option<u32>| {
+                let above = &self.pages[parent];
+                parent == NIL
+                    || above.covers(prefix)
+                        && above.entries[above.digit(prefix) as usize] == entry
+                        && shift.is_none_or(|shift| above.shift > shift)
+            };
+            if entry & LEVEL != 0 {
+                let at = entry & !LEVEL;
+                let level = &self.levels[at];
+                if level.page != parent || !hangs(level.rank, None) {
+                    return Err(format!("level {at}: is not where its price says"));
+                }
+                levels.push(at);
+                continue;
+            }
+            let page = &self.pages[entry];
             pages += 1;
             if page.parent != parent {
-                return Err(format!("page {at}: parent is not {parent}"));
+                return Err(format!("page {entry}: parent is not {parent}"));
             }
-            if page.bitmap == 0 || (page.shift != 0 && page.bitmap.is_power_of_two()) {
-                return Err(format!("page {at}: does not branch"));
+            if page.bitmap.count_ones() < 2 {
+                return Err(format!("page {entry}: does not branch"));
             }
-            if parent != NIL {
-                let above = &self.pages[parent];
-                let digit = above.digit(page.some_rank());
-                if !above.covers(page.some_rank()) || above.entries[digit as usize] != at {
-                    return Err(format!("page {at}: is not where its prefix says"));
-                }
-                if above.shift <= page.shift {
-                    return Err(format!("page {at}: is no smaller than its parent"));
-                }
+            if !hangs(Rank(page.prefix), Some(page.shift)) {
+                return Err(format!("page {entry}: is not where its prefix says"));
             }
-            for digit in (0..SPREAD as u32).rev() {
-                if page.bitmap >> digit & 1 == 0 {
-                    continue;
-                }
-                let entry = page.entries[digit as usize];
-                if page.shift != 0 {
-                    stack.push((entry, at));
-                }
-            }
-            if page.shift == 0 {
-                for digit in (0..SPREAD as u32).filter(|digit| page.bitmap >> digit & 1 != 0) {
-                    let entry = page.entries[digit as usize];
-                    let level = &self.levels[entry];
-                    if level.page != at
-                        || !page.covers(level.rank)
-                        || page.digit(level.rank) != digit
-                    {
-                        return Err(format!("level {entry}: is not where its price says"));
-                    }
-                    levels.push(entry);
-                }
-            }
+            let used = (0..SPREAD)
+                .rev()
+                .filter(|digit| page.bitmap >> digit & 1 != 0);
+            stack.extend(used.map(|digit| (page.entries[digit], entry)));
         }
         Ok(pages)
     }

@@ -84,6 +84,9 @@ use table::NIL;
 /// Of a book in which nothing has traded.
 const NO_PRICE: i64 = i64::MIN;
 
+/// Of an order that only the engine's id finds: nothing is remembered of it once it is finished.
+pub const NO_CLIENT_ORDER_ID: ClientOrderId = ClientOrderId(client_ids::NONE);
+
 /// Any price is inside this band.
 pub fn no_band(side: Side) -> Price {
     match side {
@@ -221,6 +224,12 @@ impl Matching {
     #[inline(always)]
     pub fn owner(&self, slot: Slot) -> u32 {
         self.orders.hot[slot.0].participant
+    }
+
+    /// The engine's id of the order in `slot`.
+    #[inline(always)]
+    pub fn order_id(&self, slot: Slot) -> OrderId {
+        self.orders.id(slot.0)
     }
 
     /// Has self-trade prevention take a participant for one with all of its group, 0 for none.
@@ -376,7 +385,7 @@ impl Matching {
     /// # Panics
     /// Where the book or participant does not exist, the client's id is known, or there is no
     /// room: all checked before commit.
-    #[inline]
+    #[inline(always)]
     pub fn enter(&mut self, order: &NewOrder) -> Slot {
         assert!((order.book as usize) < self.books.len(), "the book exists");
         assert!(
@@ -487,7 +496,7 @@ impl Matching {
     ///
     /// # Panics
     /// Where it does not rest.
-    #[inline]
+    #[inline(always)]
     pub fn cancel(&mut self, slot: Slot) -> OrderView {
         let order = self.order(slot);
         self.remove(slot.0);

@@ -208,7 +208,7 @@ impl Orders {
     }
 
     /// Gives `order` a slot.
-    #[inline]
+    #[inline(always)]
     pub(super) fn enter(&mut self, order: &NewOrder) -> u32 {
         let slot = self.pool.take(|free| self.hot[free].next);
         self.write(slot, order);
@@ -219,7 +219,7 @@ impl Orders {
     }
 
     /// Writes `order` into `slot`, whose generation stands.
-    #[inline]
+    #[inline(always)]
     pub(super) fn write(&mut self, slot: u32, order: &NewOrder) {
         let hot = &mut self.hot[slot];
         *hot = Hot {

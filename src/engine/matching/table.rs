@@ -2,45 +2,28 @@
 //! starting on a cache line, so a row of 16, 32 or 64 bytes never straddles two. Row 0 is never
 //! handed out: 0 is everywhere the absence of a row.
 
-use crate::memory::Take;
-use bytemuck::{Pod, cast_mut, cast_ref};
-use std::marker::PhantomData;
+use crate::memory::{Rows, Take};
+use bytemuck::Pod;
 use std::ops::{Index, IndexMut};
 
 /// The absence of a row.
 pub(super) const NIL: u32 = 0;
 
-const UNIT: usize = size_of::<u128>();
-const LINE: usize = 64;
+const UNIT: usize = 16;
 
 /// Rows of `T`, each `UNITS` x 16 bytes, numbered 0 to `len - 1`.
-pub(super) struct Table<T, const UNITS: usize> {
-    /// `vec![0u128; n]` is memory straight from the system; rows are views of it.
-    units: Vec<u128>,
-    /// First unit on a cache line.
-    start: usize,
-    rows: PhantomData<T>,
-}
+pub(super) struct Table<T, const UNITS: usize>(Rows<T>);
 
 impl<T: Pod, const UNITS: usize> Table<T, UNITS> {
-    const FITS: () = assert!(size_of::<T>() == UNITS * UNIT && align_of::<T>() <= UNIT);
-
     /// `len` rows of zero bytes.
     pub(super) fn new(len: usize) -> Table<T, UNITS> {
-        let () = Self::FITS;
-        let slack = LINE / UNIT - 1;
-        let units = vec![0; len * UNITS + slack];
-        let start = units.as_ptr().align_offset(LINE).min(slack);
-        Table {
-            units,
-            start,
-            rows: PhantomData,
-        }
+        const { assert!(size_of::<T>() == UNITS * UNIT && align_of::<T>() <= UNIT) };
+        Table(Rows::zeroed(len))
     }
 
     /// Takes its memory for good.
     pub(super) fn take_memory(&mut self, how: Take) {
-        crate::memory::take(&mut self.units, how);
+        self.0.take(how);
     }
 }
 
@@ -49,22 +32,14 @@ impl<T: Pod, const UNITS: usize> Index<u32> for Table<T, UNITS> {
 
     #[inline(always)]
     fn index(&self, row: u32) -> &T {
-        let at = self.start + row as usize * UNITS;
-        let units: &[u128; UNITS] = self.units[at..at + UNITS]
-            .try_into()
-            .expect("as long as it is");
-        cast_ref(units)
+        &self.0[row as usize]
     }
 }
 
 impl<T: Pod, const UNITS: usize> IndexMut<u32> for Table<T, UNITS> {
     #[inline(always)]
     fn index_mut(&mut self, row: u32) -> &mut T {
-        let at = self.start + row as usize * UNITS;
-        let units: &mut [u128; UNITS] = (&mut self.units[at..at + UNITS])
-            .try_into()
-            .expect("as long as it is");
-        cast_mut(units)
+        &mut self.0[row as usize]
     }
 }
 

@@ -190,6 +190,34 @@ fn a_filled_order_is_finished_under_both_its_ids() {
 }
 
 #[test]
+fn an_order_without_a_client_order_id_is_found_by_the_engines_id_alone() {
+    let mut desk = Desk::new();
+    for price in [90, 91] {
+        // Two of one participant: what is no id cannot be used twice.
+        desk.next_client = 0;
+        desk.send(ALICE, BUY, price, 5);
+    }
+    assert_eq!(desk.find(ALICE, 0), Lookup::Unknown);
+    let Lookup::Live(slot) = desk.room.find_by_id(OrderId(1)) else {
+        panic!("the first order lives");
+    };
+    assert_eq!(desk.room.order(slot).client_order_id.0, 0);
+    desk.room.cancel(slot);
+    desk.room.audit().unwrap();
+    assert_eq!(desk.room.find_by_id(OrderId(1)), Lookup::Finished);
+    assert_eq!(desk.find(ALICE, 0), Lookup::Unknown);
+    desk.room.roll_day();
+    desk.room.audit().unwrap();
+    // It can be given one.
+    let Lookup::Live(slot) = desk.room.find_by_id(OrderId(2)) else {
+        panic!("the second order lives");
+    };
+    desk.room.rename(slot, ClientOrderId(7));
+    desk.room.audit().unwrap();
+    assert_eq!(desk.find(ALICE, 7), Lookup::Live(slot));
+}
+
+#[test]
 fn order_ids_are_dense_and_never_come_back() {
     let mut desk = Desk::new();
     desk.send(ALICE, SELL, 100, 5);

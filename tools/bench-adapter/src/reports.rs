@@ -1,0 +1,292 @@
+//! The way of the reports: an outbox on the matching side, the engine's egress ring (the disruptor)
+//! between the threads, and a decoder on the side of whoever publishes them.
+//!
+//! ```text
+//!   matching --> outbox (64 reports) --> ring, published a batch at a time --> drain: benchmark's form
+//! ```
+//!
+//! The unsafe part is the ring's handle: the benchmark carries it as a plain pointer, and calls the
+//! producing half from one thread and the consuming half from one other.
+
+use crate::abi::{Report, ReportKind, Transport};
+use disruptor::{
+    BusySpin, EventPoller, MissingFreeSlots, Producer, SingleConsumerBarrier, SingleProducer,
+    SingleProducerBarrier, build_single_producer,
+};
+use std::cell::UnsafeCell;
+use std::ffi::c_void;
+
+/// A report on its way: what of it means something, 40 bytes.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Packed {
+    /// Number of the message.
+    pub sequence: u64,
+    /// The order; of a trade the incoming one.
+    pub order_id: u64,
+    /// Of a trade the resting order.
+    pub maker_order_id: u64,
+    /// Ticks.
+    pub price: i64,
+    /// Lots.
+    pub quantity: u32,
+    /// What it says.
+    pub kind: ReportKind,
+    /// The order's side.
+    pub side: u8,
+}
+
+const _: () = assert!(size_of::<Packed>() == 40);
+
+impl Packed {
+    fn unpack(&self) -> Report {
+        let mut report = Report {
+            kind: self.kind as u8,
+            side: self.side,
+            sequence: self.sequence,
+            price: self.price,
+            quantity: self.quantity,
+            ..Report::default()
+        };
+        if self.kind == ReportKind::Trade {
+            report.maker_order_id = self.maker_order_id;
+            report.taker_order_id = self.order_id;
+        } else {
+            report.order_id = self.order_id;
+        }
+        report
+    }
+}
+
+type RingProducer = SingleProducer<Packed, SingleConsumerBarrier>;
+type RingPoller = EventPoller<Packed, SingleProducerBarrier>;
+
+/// Slots of the ring for each report that it must have room for: a publisher that falls behind for a
+/// while does not stop matching.
+const HEADROOM: usize = 4;
+
+/// Reports published at a time.
+const BATCH: usize = 64;
+
+/// The matching side: collects reports and publishes them a batch at a time.
+#[repr(align(128))]
+struct Source {
+    outbox: [Packed; BATCH],
+    filled: usize,
+    ring: RingProducer,
+}
+
+impl Source {
+    /// Field by field: a report put together elsewhere and copied here in one go would have to wait
+    /// for its pieces.
+    #[inline(always)]
+    fn push(&mut self, report: Packed) {
+        let Packed {
+            sequence,
+            order_id,
+            maker_order_id,
+            price,
+            quantity,
+            kind,
+            side,
+        } = report;
+        let slot = &mut self.outbox[self.filled];
+        slot.sequence = sequence;
+        slot.order_id = order_id;
+        slot.maker_order_id = maker_order_id;
+        slot.price = price;
+        slot.quantity = quantity;
+        slot.kind = kind;
+        slot.side = side;
+        self.filled += 1;
+        if self.filled == BATCH {
+            self.publish();
+        }
+    }
+
+    #[inline(never)]
+    fn publish(&mut self) {
+        while self.filled > 0 {
+            let wanted = self.filled;
+            let fits = match self.send(wanted) {
+                Ok(()) => wanted,
+                Err(MissingFreeSlots(missing)) => {
+                    let fits = wanted.saturating_sub(missing as usize);
+                    if fits == 0 {
+                        std::hint::spin_loop();
+                    } else {
+                        self.send(fits).expect("these slots are free");
+                    }
+                    fits
+                }
+            };
+            self.outbox.copy_within(fits..self.filled, 0);
+            self.filled -= fits;
+        }
+    }
+
+    fn send(&mut self, count: usize) -> Result<(), MissingFreeSlots> {
+        let reports = &self.outbox[..count];
+        self.ring
+            .try_batch_publish(count, |free| {
+                for (slot, report) in free.zip(reports) {
+                    *slot = *report;
+                }
+            })
+            .map(|_| ())
+    }
+}
+
+/// The publishing side.
+#[repr(align(128))]
+struct Sink {
+    poller: RingPoller,
+}
+
+/// Both ends of a ring. Each end is one thread's own.
+pub struct Queue {
+    source: UnsafeCell<Source>,
+    sink: UnsafeCell<Sink>,
+}
+
+impl Queue {
+    fn new(capacity: u32) -> Queue {
+        let slots = (capacity as usize * HEADROOM)
+            .max(2 * BATCH)
+            .next_power_of_two();
+        let ring = build_single_producer(slots, Packed::default, BusySpin);
+        let (poller, ring) = ring.new_event_poller();
+        Queue {
+            source: UnsafeCell::new(Source {
+                outbox: [Packed::default(); BATCH],
+                filled: 0,
+                ring: ring.build(),
+            }),
+            sink: UnsafeCell::new(Sink { poller }),
+        }
+    }
+}
+
+/// Where the engine's reports go.
+#[derive(Clone, Copy)]
+pub enum Out {
+    /// Into our own ring.
+    Ring(*const Queue),
+    /// Into another queue, one at a time.
+    Other(Transport, *mut c_void),
+}
+
+impl Out {
+    /// The queue that the benchmark chose.
+    pub fn new(transport: Transport, queue: *mut c_void) -> Out {
+        if std::ptr::fn_addr_eq(transport.create, RING.create) {
+            Out::Ring(queue.cast_const().cast())
+        } else {
+            Out::Other(transport, queue)
+        }
+    }
+
+    /// Puts a report on its way.
+    ///
+    /// # Safety
+    /// The queue lives, and this thread is the only one that puts reports into it.
+    #[inline(always)]
+    pub unsafe fn push(&self, report: Packed) {
+        match self {
+            Out::Ring(queue) => {
+                // SAFETY: the queue lives, and its source is this thread's own.
+                let source = unsafe { &mut *(**queue).source.get() };
+                source.push(report);
+            }
+            Out::Other(transport, queue) => {
+                // SAFETY: as above; the table came with this queue.
+                unsafe { push_other(transport, *queue, report) };
+            }
+        }
+    }
+}
+
+#[cold]
+unsafe fn push_other(transport: &Transport, queue: *mut c_void, report: Packed) {
+    let report = report.unpack();
+    // SAFETY: the caller says that the queue lives and that we are its producer.
+    while unsafe { (transport.push)(queue, &raw const report) } == 0 {
+        std::hint::spin_loop();
+    }
+}
+
+/// Our ring, as the benchmark wants it told.
+pub static RING: Transport = Transport {
+    create,
+    push,
+    drain,
+    flush,
+    destroy,
+};
+
+extern "C" fn create(capacity: u32) -> *mut c_void {
+    Box::into_raw(Box::new(Queue::new(capacity))).cast()
+}
+
+/// # Safety
+/// `queue` came from [`create`] and was not destroyed; the producing thread calls.
+unsafe extern "C" fn push(queue: *mut c_void, report: *const Report) -> i32 {
+    // SAFETY: the caller hands over a report that it can read.
+    let report = unsafe { &*report };
+    let kind = match report.kind {
+        0 => ReportKind::OrderAck,
+        1 => ReportKind::Trade,
+        2 => ReportKind::CancelAck,
+        3 => ReportKind::ModifyAck,
+        4 => ReportKind::CancelReject,
+        _ => ReportKind::ModifyReject,
+    };
+    let packed = Packed {
+        sequence: report.sequence,
+        order_id: match kind {
+            ReportKind::Trade => report.taker_order_id,
+            _ => report.order_id,
+        },
+        maker_order_id: report.maker_order_id,
+        price: report.price,
+        quantity: report.quantity,
+        kind,
+        side: report.side,
+    };
+    // SAFETY: the queue lives and we are on its producing thread.
+    unsafe { Out::Ring(queue.cast_const().cast()).push(packed) };
+    1
+}
+
+/// # Safety
+/// `queue` came from [`create`] and was not destroyed; the consuming thread calls, with room for
+/// `max` reports at `out`.
+unsafe extern "C" fn drain(queue: *mut c_void, out: *mut Report, max: u32) -> u32 {
+    // SAFETY: the queue lives and its sink is this thread's own.
+    let sink = unsafe { &mut *(*queue.cast::<Queue>()).sink.get() };
+    let Ok(mut batch) = sink.poller.take(u64::from(max)) else {
+        return 0;
+    };
+    let mut taken = 0;
+    for report in &mut batch {
+        // SAFETY: `take` gives `max` at most, and the caller has room for as many.
+        unsafe { out.add(taken).write(report.unpack()) };
+        taken += 1;
+    }
+    taken as u32
+}
+
+/// # Safety
+/// As [`push`].
+unsafe extern "C" fn flush(queue: *mut c_void) {
+    // SAFETY: the queue lives and we are on its producing thread.
+    let source = unsafe { &mut *(*queue.cast::<Queue>()).source.get() };
+    source.publish();
+}
+
+/// # Safety
+/// `queue` came from [`create`], is destroyed once, and nobody uses it any more.
+unsafe extern "C" fn destroy(queue: *mut c_void) {
+    // SAFETY: it was a box.
+    drop(unsafe { Box::from_raw(queue.cast::<Queue>()) });
+}
