@@ -178,6 +178,9 @@ fn audit_holds(state: &State) -> Result<(), String> {
         }
         state.matching.for_each_waiting(handle as u32, add);
     }
+    state
+        .matching
+        .for_each_extra(|account, extra| held[account as usize] += extra);
     for pool in state.collateral.pools() {
         held[pool.securities as usize] += pool.pledged;
         if state.ledger.row(pool.cash).credit_line < pool.credit {

@@ -147,6 +147,9 @@ impl Engine {
             Command::SubmitPayment(asked) => payments::submit_payment(state, asked, out),
             Command::CancelPayment(asked) => payments::cancel_payment(state, asked, out),
             Command::PlaceOrder(asked) => orders::place_order(state, asked, out),
+            Command::PlaceOrderList(asked, list) => {
+                orders::place_order_list(state, asked, list, out);
+            }
             Command::CancelOrder(asked) => orders::cancel_order(state, asked, out),
             Command::ReplaceOrder(asked) => orders::replace_order(state, asked, out),
             Command::MassCancel(asked) => orders::mass_cancel(state, asked, out),
@@ -227,6 +230,9 @@ impl Engine {
             Command::Capture(asked) => throttled::step(state, ThrottledKind::Capture, asked, out),
             Command::Refund(asked) => throttled::step(state, ThrottledKind::Refund, asked, out),
             Command::PlaceOrder(asked) => throttled::place_order(state, asked, out),
+            Command::PlaceOrderList(asked, list) => {
+                throttled::place_order_list(state, asked, list, out);
+            }
             Command::ReplaceOrder(asked) => throttled::replace_order(state, asked, out),
             other => self.execute(other, given, out),
         }

@@ -255,6 +255,16 @@ wire_enum! {
 }
 
 wire_enum! {
+    /// How the orders of a list hang together (FIX 1385).
+    pub enum Contingency : u8 {
+        /// What one loses, all lose; where one ends or wakes, the others end.
+        Oco = 0 "oco",
+        /// The first brings the others to life as it fills; those are an oco.
+        Bracket = 1 "bracket",
+    }
+}
+
+wire_enum! {
     /// What happens when an order would trade with its own participant.
     pub enum SelfTrade : u8 {
         /// As the instrument says (in an order), or allowed (in an instrument).
@@ -845,6 +855,19 @@ wire_struct! {
 }
 
 wire_struct! {
+    /// Head of a list of linked orders (FIX NewOrderList): `count` orders of one participant and
+    /// instrument follow. All are entered, or none.
+    pub struct PlaceOrderList {
+        /// Number of orders, 2 to 4.
+        count: u32,
+        /// How they hang together.
+        contingency: Contingency = 0,
+        /// Reserved.
+        _reserved: [Zero; 11],
+    }
+}
+
+wire_struct! {
     /// Takes an order out of the book, by either id.
     pub struct CancelOrder {
         /// Whose it is.
@@ -1300,6 +1323,8 @@ commands! {
     Disconnect = 41 "disconnect", SessionRef;
     /// Has every change to a book published, order by order, or no more so.
     PublishBook = 42 "publish_book", PublishBook;
+    /// Enters orders that hang together: all of them, or none.
+    PlaceOrderList = 43 "place_order_list", PlaceOrderList, "orders" of PlaceOrder;
     /// Says what a security is worth as cover.
     SetCollateralValue = 50 "set_collateral_value", SetCollateralValue;
     /// Gives a cash account a collateral pool.

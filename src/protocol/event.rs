@@ -592,7 +592,9 @@ wire_struct! {
         /// Where it is in its life.
         state: OrderState,
         /// Reserved.
-        _reserved: [Zero; 12],
+        _reserved: [Zero; 4],
+        /// The order that follows it in its list, the first behind the last; 0 where it is in none.
+        linked_to: OrderId = 0,
         /// Its trigger while it waits for one, ticks; 0 where it does not.
         stop_price: Price = 0,
         /// Lots the book shows of it.

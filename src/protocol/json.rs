@@ -200,6 +200,7 @@ pub fn own_id_field(kind: CommandKind) -> Option<&'static str> {
         | CommandKind::SetFourEyes
         | CommandKind::Propose
         | CommandKind::Transfers
+        | CommandKind::PlaceOrderList
         | CommandKind::SetPhase
         | CommandKind::SetLiquiditySaving
         | CommandKind::RunLiquiditySaving

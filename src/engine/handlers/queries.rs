@@ -17,7 +17,8 @@ use crate::protocol::event::{
 };
 use crate::protocol::reason::Reason;
 use crate::protocol::units::{
-    AccountId, Amount, AssetId, InstrumentId, ParticipantId, PaymentId, Price, Quantity, TransferId,
+    AccountId, Amount, AssetId, InstrumentId, OrderId, ParticipantId, PaymentId, Price, Quantity,
+    TransferId,
 };
 use crate::protocol::wire::Zero;
 
@@ -282,7 +283,11 @@ fn describe_order(state: &State, order: &OrderView) -> Order {
             Place::Book => OrderState::Resting,
             Place::Beside | Place::Outside => OrderState::Waiting,
         },
-        _reserved: [Zero::Zero; 12],
+        _reserved: [Zero::Zero; 4],
+        linked_to: state
+            .matching
+            .linked_to(order.slot)
+            .map_or(OrderId(0), |next| next.order_id),
         stop_price: state.matching.stop_price(order.slot).unwrap_or(Price(0)),
         displayed: match order.place {
             Place::Book => order.displayed,

@@ -12,8 +12,8 @@ use crate::engine::outbox::Outbox;
 use crate::engine::state::State;
 use crate::engine::throttles::{ALL, Entrant, ThrottleRow};
 use crate::protocol::command::{
-    AuthorisationStep, Authorise, CommandKind, Leg, PlaceOrder, ReplaceOrder, SetThrottle,
-    SubmitGroup, SubmitPayment, ThrottledKind, Transfer, TransferFlags,
+    AuthorisationStep, Authorise, CommandKind, Leg, PlaceOrder, PlaceOrderList, ReplaceOrder,
+    SetThrottle, SubmitGroup, SubmitPayment, ThrottledKind, Transfer, TransferFlags,
 };
 use crate::protocol::event::{self, Event, EventKind};
 use crate::protocol::reason::Reason;
@@ -274,6 +274,27 @@ pub(in crate::engine) fn place_order(state: &mut State, asked: &PlaceOrder, out:
     }
     let mark = out.mark();
     orders::place_order(state, asked, out);
+    count_accepted(state, mark, out);
+}
+
+/// Orders that hang together: each counts, for what the list holds because of it.
+pub(in crate::engine) fn place_order_list(
+    state: &mut State,
+    asked: &PlaceOrderList,
+    list: &[PlaceOrder],
+    out: &mut Outbox,
+) {
+    for (account, hold) in orders::covers_of(state, asked, list, out.session()) {
+        if !ask(state, account, ThrottledKind::PlaceOrder, hold) {
+            state.throttles.forget();
+            for order in list {
+                orders::refuse(order, Reason::Throttled, out);
+            }
+            return;
+        }
+    }
+    let mark = out.mark();
+    orders::place_order_list(state, asked, list, out);
     count_accepted(state, mark, out);
 }
 

@@ -156,6 +156,8 @@ impl Matching {
             for slot in [buy, sell] {
                 if self.orders.hot[slot].leaves == 0 {
                     self.emptied(slot);
+                } else if self.orders.cold[slot].special != NIL {
+                    self.note_list(slot);
                 }
             }
         }

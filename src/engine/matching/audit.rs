@@ -53,6 +53,7 @@ impl Matching {
         self.audit_chains()?;
         self.audit_specials()?;
         self.audit_sessions()?;
+        self.audit_lists()?;
         self.ids.audit()
     }
 
@@ -100,6 +101,7 @@ impl Matching {
             }
             followers += u32::from(follows);
             waiting += u32::from(state == SlotState::Waiting);
+            waiting += u32::from(self.is_dormant(super::Slot(slot)));
             let shown = self.orders.hot[slot].leaves;
             if special.hidden > 0 && (state != SlotState::Resting || shown > special.display) {
                 return Err(format!("slot {slot}: hides what it should show"));

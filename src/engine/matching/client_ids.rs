@@ -71,6 +71,10 @@ impl ClientIds {
         self.live + self.finished < self.capacity
     }
 
+    pub(super) fn has_room_for(&self, more: u32) -> bool {
+        self.capacity - (self.live + self.finished) >= more
+    }
+
     /// Ids of live orders, ids of finished ones, and the finished ones' sum.
     pub(super) fn totals(&self) -> (u32, u32, u128) {
         (self.live, self.finished, self.finished_sum)

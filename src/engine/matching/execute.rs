@@ -108,6 +108,8 @@ impl Matching {
             }
             if self.orders.hot[maker].leaves == 0 {
                 self.emptied(maker);
+            } else if self.orders.cold[maker].special != NIL {
+                self.note_list(maker);
             }
             if !trades && leaves == 0 {
                 break Outcome::SelfTrade;
@@ -117,9 +119,12 @@ impl Matching {
         let cold = &mut self.orders.cold[taker];
         cold.quantity = total;
         cold.fee_budget = taker_fee_budget;
-        let book = cold.book;
+        let (book, is_special) = (cold.book, cold.special != NIL);
         if let Some((first, last)) = traded {
             self.note_trades(book, first, last);
+        }
+        if is_special {
+            self.note_list(taker);
         }
         outcome
     }
@@ -141,6 +146,7 @@ impl Matching {
         let special = &mut self.orders.specials.rows[special];
         let shown = special.hidden.min(special.display);
         special.hidden -= shown;
+        self.note_list(slot);
         let hot = &mut self.orders.hot[slot];
         hot.leaves = shown;
         let (level, next) = (hot.level, hot.next);

@@ -54,6 +54,7 @@ mod execute;
 mod feed;
 mod hints;
 mod ladder;
+mod linked;
 mod orders;
 mod sessions;
 mod snapshot;
@@ -65,6 +66,7 @@ mod tests;
 mod views;
 
 pub use feed::{Change, ChangeKind};
+pub use linked::{LIST_MAX, List};
 pub use orders::NewOrder;
 pub use specials::NewSpecial;
 pub use stops::Followed;
@@ -76,6 +78,7 @@ use crate::protocol::command::{OrderType, Side};
 use crate::protocol::units::{ClientOrderId, OrderId, Price, Quantity};
 use client_ids::{ClientIds, Known};
 use ladder::{BookSide, Ladders, Rank, Shelf};
+use linked::Lists;
 use orders::{Orders, SlotState};
 use sessions::Sessions;
 use std::collections::VecDeque;
@@ -133,6 +136,7 @@ pub struct Matching {
     ladders: Ladders,
     ids: ClientIds,
     sessions: Sessions,
+    lists: Lists,
     /// Levels a mass cancel has to visit; room for one per order, empty between commands.
     visit: Vec<u32>,
     /// Orders whose stop price has traded, in the order in which they wake; empty between commands.
@@ -153,6 +157,7 @@ impl Matching {
             ladders: Ladders::new(limits.price_levels),
             ids: ClientIds::new(limits.client_order_ids),
             sessions: Sessions::new(limits.order_sessions),
+            lists: Lists::new(limits.special_orders.min(limits.orders) / 2 + 1),
             visit: Vec::with_capacity(limits.orders as usize),
             triggered: VecDeque::with_capacity(limits.special_orders.min(limits.orders) as usize),
             freed_deadlines: Vec::with_capacity(256),
@@ -167,6 +172,7 @@ impl Matching {
         self.orders.take_memory(how);
         self.ladders.take_memory(how);
         self.ids.take_memory(how);
+        self.lists.take_memory(how);
     }
 
     /// Adds the book with that handle: the next one, counted from 0.
@@ -697,6 +703,9 @@ impl Matching {
             self.orders.hot[slot].leaves += hidden;
             let waits = self.orders.cold[slot].state() == SlotState::Waiting;
             self.ladders.kept -= u32::from(waits);
+            if waits && self.is_for_entry(hot.level) {
+                self.ladders.kept -= 1;
+            }
         }
         let level = &mut self.ladders.levels[hot.level];
         level.total -= u128::from(hot.leaves);
@@ -741,6 +750,10 @@ impl Matching {
         }
         if self.orders.specials.rows[special].session != NIL {
             self.leave_session(slot);
+        }
+        let list = self.orders.specials.rows[special].list;
+        if list != NIL {
+            self.leave_list(slot, list);
         }
         let deadline = self.orders.specials.rows[special].deadline;
         if deadline != specials::NO_DEADLINE {

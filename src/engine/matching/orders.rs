@@ -201,6 +201,18 @@ impl Orders {
         self.pool.next().is_some()
     }
 
+    /// Whether that many more orders find a slot, however many slots are retired.
+    pub(super) fn pool_has_room(&self, orders: u32) -> bool {
+        let unused = self.pool.capacity - (self.pool.fresh - 1);
+        let mut free = 0;
+        let mut slot = self.pool.free;
+        while slot != NIL && free < orders {
+            slot = self.hot[slot].next;
+            free += 1;
+        }
+        unused + free >= orders
+    }
+
     /// Whether the rows outgrow the nearer caches.
     #[inline]
     pub(super) fn is_large(&self) -> bool {

@@ -4,6 +4,7 @@
 //! and the id map are built again by the code that builds them always.
 
 use super::ladder::{Rank, Shelf};
+use super::linked::{FOR_ENTRY, ListRow};
 use super::orders::{NewOrder, SlotState};
 use super::specials::NewSpecial;
 use super::table::NIL;
@@ -52,6 +53,8 @@ struct SavedSpecial {
     session: u64,
     /// What its level stands for: its price, its stop price, or the auction it waits for.
     at: i64,
+    /// The stop price it will wait for, where it waits for its entry.
+    stop: i64,
     slot: u32,
     is_uncovered: u8,
     peg: u8,
@@ -150,6 +153,7 @@ impl Matching {
             }
             write_rows(out, &self.followers(book).collect::<Vec<_>>())?;
         }
+        write_rows(out, &self.saved_lists())?;
         write_rows(out, &self.free_slots().collect::<Vec<_>>())?;
         write_rows(out, &self.retired_slots().collect::<Vec<_>>())?;
         let finished = self.ids.finished();
@@ -211,6 +215,11 @@ impl Matching {
             }
             matching.books[book as usize].is_published = saved.is_published != 0;
         }
+        for saved in read_rows::<ListRow>(input)? {
+            if !matching.put_list_back(&saved) {
+                return Err(damaged("a list of orders"));
+            }
+        }
         // The chain is pushed from its end, so that its head is the last in and the first out.
         let free: Vec<[u32; 2]> = read_rows(input)?;
         for [slot, generation] in free.into_iter().rev() {
@@ -259,6 +268,7 @@ impl Matching {
         for special in self.saved_specials() {
             hasher.update(bytemuck::bytes_of(&special));
         }
+        hasher.update(bytemuck::cast_slice(&self.saved_lists()));
         hasher.update(&self.orders.pool.fresh.to_le_bytes());
         for [slot, generation] in self.free_slots() {
             hasher.update(&orders::order_id(slot, generation).0.to_le_bytes());
@@ -300,6 +310,11 @@ impl Matching {
             .collect()
     }
 
+    fn saved_lists(&self) -> Vec<ListRow> {
+        let lists = self.lists_in_order();
+        lists.into_iter().map(|(_, row)| row).collect()
+    }
+
     /// The special halves of live orders, by slot.
     fn saved_specials(&self) -> impl Iterator<Item = SavedSpecial> + '_ {
         // Without any, nobody looks for them: a digest need not read every slot.
@@ -319,6 +334,11 @@ impl Matching {
                 session: self.session_of(slot).unwrap_or(0),
                 in_session: u8::from(special.session != NIL),
                 at: self.ladders.levels[self.orders.hot[slot].level].price().0,
+                stop: if self.is_dormant(Slot(slot)) {
+                    special.stop
+                } else {
+                    0
+                },
                 slot,
                 is_uncovered: special.is_uncovered,
                 peg: special.peg() as u8,
@@ -389,6 +409,9 @@ impl Matching {
             self.orders.special_mut(slot).display = saved.leaves - special.hidden;
         }
         self.put(slot, shelf, at, state);
+        if shelf == Shelf::Aside && at == FOR_ENTRY {
+            self.ladders.kept += 1;
+        }
         if special.is_some() {
             self.orders.special_mut(slot).display = display;
         }
@@ -409,6 +432,7 @@ impl Matching {
         let row = self.orders.specials.enter(&new);
         self.orders.cold[slot].special = row;
         self.orders.special_mut(slot).deadline = saved.deadline;
+        self.orders.special_mut(slot).stop = saved.stop;
         if saved.in_session != 0 {
             let session = self.sessions_row(saved.session);
             self.join_session(slot, session);

@@ -39,12 +39,14 @@ pub(super) struct Special {
     pub(super) deadline: u32,
     /// While free: the next free row.
     free: u32,
+    /// The list it is in, [`NIL`] for none.
+    pub(super) list: u32,
     /// Nothing is held for it.
     pub(super) is_uncovered: u8,
     peg: u8,
     /// Whether it is chained to the followers of its book.
     pub(super) follows: u8,
-    reserved: [u8; 9],
+    reserved: [u8; 5],
 }
 
 impl Special {

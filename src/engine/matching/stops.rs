@@ -158,12 +158,13 @@ impl Matching {
         self.books[book as usize].is_call
     }
 
-    /// Whether nothing that a command did to a book has anything to follow it: no order wakes, none
-    /// has left a deadline, none follows the market, and no auction is called.
+    /// Whether nothing that a command did to a book has anything to follow it: no order wakes, no
+    /// list is to be looked at, none has left a deadline, none follows the market, and no auction is called.
     #[inline(always)]
     pub fn is_settled(&self, book: u32) -> bool {
         let of_book = &self.books[book as usize];
         self.triggered.is_empty()
+            && !self.has_changed_lists()
             && self.freed_deadlines.is_empty()
             && !of_book.is_call
             && of_book.oldest_follower == NIL
@@ -235,7 +236,8 @@ impl Matching {
             let special = *self.orders.special_mut(slot);
             let cold = &self.orders.cold[slot];
             let level = self.orders.hot[slot].level;
-            if cold.order_type() == OrderType::TrailingStop && level != NIL {
+            let waits = level != NIL && self.ladders.levels[level].shelf() != Shelf::Aside;
+            if cold.order_type() == OrderType::TrailingStop && waits {
                 let stop = self.ladders.levels[level].price().0;
                 let (shelf, moved) = match cold.side() {
                     Side::Buy => {

@@ -103,6 +103,12 @@ pub(super) struct Place {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Command {
     Place(Place),
+    /// Linked orders: so many of these, a bracket or an oco.
+    PlaceList {
+        orders: [Place; 4],
+        count: usize,
+        is_bracket: bool,
+    },
     Cancel {
         participant: u32,
         client: u64,
@@ -144,6 +150,21 @@ impl Command {
     pub(super) fn line(&self) -> String {
         match *self {
             Command::Place(p) => place_line(&p),
+            Command::PlaceList {
+                orders,
+                count,
+                is_bracket,
+            } => {
+                let orders: Vec<String> = orders[..count]
+                    .iter()
+                    .map(|p| place_line(p).replace(r#""cmd":"place_order","#, ""))
+                    .collect();
+                format!(
+                    r#"{{"cmd":"place_order_list","contingency":"{}","orders":[{}]}}"#,
+                    if is_bracket { "bracket" } else { "oco" },
+                    orders.join(",")
+                )
+            }
             Command::Cancel {
                 participant,
                 client,
@@ -257,6 +278,7 @@ pub(super) struct Source {
     placing: u64,
     special: u64,
     phases: u64,
+    lists: u64,
     spread: i64,
     self_trades: bool,
 }
@@ -270,6 +292,7 @@ impl Source {
             placing: rng.random_range(45..80),
             special: rng.random_range(0..90),
             phases: rng.random_range(0..8),
+            lists: rng.random_range(0..35),
             spread: rng.random_range(2..25),
             self_trades: rng.random_bool(0.7),
             rng,
@@ -301,6 +324,9 @@ impl Source {
         let participant = 1 + self.below(u64::from(PARTICIPANTS)) as u32;
         let book = self.one_of(&[1, 1, 1, 2]);
         if self.chance(self.placing) {
+            if self.chance(self.lists) {
+                return self.list(participant, book);
+            }
             return Command::Place(self.place(participant, book));
         }
         if self.chance(self.phases) {
@@ -401,6 +427,110 @@ impl Source {
             self.make_special(&mut place);
         }
         place
+    }
+
+    /// Orders that hang together; some lists make no sense.
+    fn list(&mut self, participant: u32, book: u32) -> Command {
+        let is_bracket = self.chance(50);
+        let mut first = self.place(participant, book);
+        let way = if first.side == Side::Buy { 1 } else { -1 };
+        let count = if self.chance(75) { 2 } else { 3 } + usize::from(is_bracket);
+        let mut orders = [first; 4];
+        if !is_bracket {
+            // The limit leg, plain or with a reserve.
+            first = Place {
+                kind: Kind::Limit,
+                tif: self.one_of(&[Tif::Gtc, Tif::Gtc, Tif::Day]),
+                price: self.price(),
+                stop: 0,
+                protection: 0,
+                offset: 0,
+                min_quantity: 0,
+                expires_at: 0,
+                peg: None,
+                post_only: false,
+                slide: false,
+                display: if self.chance(20) {
+                    1 + self.below(first.quantity.max(1))
+                } else {
+                    0
+                },
+                ..first
+            };
+            orders = [first; 4];
+        }
+        let from = if first.price == 0 {
+            MIDDLE
+        } else {
+            first.price
+        };
+        for (at, order) in orders.iter_mut().enumerate().skip(1) {
+            self.next_client += 1;
+            let takes_profit = is_bracket && at == 1 || !is_bracket && self.chance(5);
+            let away = 1 + self.below(8) as i64;
+            let beyond = if is_bracket { -way * away } else { way * away };
+            *order = Place {
+                client: self.next_client,
+                kind: if takes_profit {
+                    Kind::Limit
+                } else {
+                    self.one_of(&[Kind::Stop, Kind::Stop, Kind::StopLimit, Kind::TrailingStop])
+                },
+                tif: self.one_of(&[Tif::Gtc, Tif::Gtc, Tif::Day]),
+                price: 0,
+                stop: from + beyond,
+                protection: 0,
+                offset: 0,
+                display: 0,
+                min_quantity: 0,
+                expires_at: 0,
+                peg: None,
+                post_only: false,
+                slide: false,
+                ..first
+            };
+            if is_bracket || self.chance(20) {
+                order.side = if first.side == Side::Buy {
+                    Side::Sell
+                } else {
+                    Side::Buy
+                };
+            }
+            match order.kind {
+                Kind::Limit => {
+                    order.stop = 0;
+                    order.price = from + way * away;
+                    if self.chance(20) {
+                        order.display = 1 + self.below(order.quantity.max(1));
+                    }
+                }
+                Kind::StopLimit => order.price = order.stop + self.below(5) as i64 - 2,
+                Kind::TrailingStop => {
+                    order.offset = 1 + self.below(6) as i64;
+                    if self.chance(10) {
+                        order.stop = 0;
+                    }
+                }
+                _ if self.chance(30) => order.protection = order.stop + beyond,
+                _ => {}
+            }
+            if self.chance(10) {
+                order.tif = Tif::Gtd;
+                order.expires_at = 1 + self.now + self.below(60);
+            }
+            match self.below(60) {
+                0 => order.quantity += 1,
+                1 => order.tif = Tif::Ioc,
+                2 => order.side = first.side,
+                3 => order.client = first.client,
+                _ => {}
+            }
+        }
+        Command::PlaceList {
+            orders,
+            count,
+            is_bracket,
+        }
     }
 
     fn make_special(&mut self, place: &mut Place) {

@@ -53,6 +53,40 @@ enum At {
     Aside {
         close: bool,
     },
+    /// For the order that brings it.
+    Entry,
+}
+
+/// How an order comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Alone,
+    Leg,
+    /// Of a bracket.
+    BroughtLeg,
+}
+
+/// An order that may come in.
+struct Checked {
+    stage: Stage,
+    stop: Option<i64>,
+    limit: i64,
+    price: i64,
+    cover_price: i64,
+    needs: i128,
+}
+
+/// Orders that hang together.
+#[derive(Clone, Debug)]
+struct List {
+    entry: Option<u64>,
+    /// Lots that the entry had filled when it ended.
+    filled: u64,
+    /// Its legs as they were entered, and the stop price of each.
+    legs: Vec<(u64, Option<i64>)>,
+    /// Lots of each leg, 0 before the entry fills, and how much of that they have heard of.
+    lots: u64,
+    brought: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -73,6 +107,7 @@ pub(super) struct Order {
     arrived: u64,
     entered: u64,
     in_session: bool,
+    list: Option<u64>,
 }
 
 pub(super) struct Exchange {
@@ -91,6 +126,9 @@ pub(super) struct Exchange {
     /// 0 before the first phase, then whether the day is open.
     day_open: bool,
     session: bool,
+    lists: BTreeMap<u64, List>,
+    /// Lists that something happened to, first come first.
+    touched: Vec<u64>,
     seen: Seen,
 }
 
@@ -113,6 +151,8 @@ impl Exchange {
             now: 0,
             day_open: true,
             session: false,
+            lists: BTreeMap::new(),
+            touched: Vec::new(),
             seen: Vec::new(),
         }
     }
@@ -127,6 +167,23 @@ impl Exchange {
             Command::Place(place) => {
                 if let Err(reason) = self.place(place) {
                     self.say(format!("order_rejected {} {reason}", place.client));
+                }
+            }
+            Command::PlaceList {
+                orders,
+                count,
+                is_bracket,
+            } => {
+                let orders = &orders[..count];
+                if let Err((at, why)) = self.place_list(orders, is_bracket) {
+                    for (index, p) in orders.iter().enumerate() {
+                        let reason = if index == at {
+                            why
+                        } else {
+                            "linked_event_failed"
+                        };
+                        self.say(format!("order_rejected {} {reason}", p.client));
+                    }
                 }
             }
             Command::Cancel {
@@ -272,7 +329,23 @@ impl Exchange {
     pub(super) fn held(&self, participant: u32) -> (i128, i128) {
         let own = |o: &&Order| o.place.participant == participant;
         let mut held = (0, 0);
+        for list in self.lists.values() {
+            for side in [Side::Buy, Side::Sell] {
+                let legs = list.legs.iter().filter_map(|(leg, _)| self.alive(*leg));
+                let mut legs = legs.filter(|o| own(&o) && o.place.side == side);
+                // One cover does for all, and none for those that are still to come to life.
+                let most = legs.by_ref().map(|o| self.hold(o)).max().unwrap_or(0);
+                match side {
+                    _ if list.lots == 0 => {}
+                    Side::Buy => held.0 += most,
+                    Side::Sell => held.1 += most,
+                }
+            }
+        }
         for order in self.orders.iter().filter(own) {
+            if self.is_leg(order) {
+                continue;
+            }
             let hold = self.hold(order);
             match order.place.side {
                 Side::Buy => held.0 += hold,
@@ -280,6 +353,24 @@ impl Exchange {
             }
         }
         held
+    }
+
+    fn alive(&self, number: u64) -> Option<&Order> {
+        self.orders.iter().find(|o| o.number == number)
+    }
+
+    fn is_leg(&self, order: &Order) -> bool {
+        let list = order.list.and_then(|id| self.lists.get(&id));
+        list.is_some_and(|list| list.entry != Some(order.number))
+    }
+
+    fn touch(&mut self, list: Option<u64>) {
+        if let Some(id) = list
+            && self.lists.contains_key(&id)
+            && !self.touched.contains(&id)
+        {
+            self.touched.push(id);
+        }
     }
 
     fn hold(&self, order: &Order) -> i128 {
@@ -394,6 +485,15 @@ impl Exchange {
     }
 
     fn place(&mut self, p: Place) -> Result<(), &'static str> {
+        let checked = self.check(&p, Role::Alone)?;
+        let order = self.accept(p, &checked);
+        self.start(order, &checked);
+        self.settle(p.book);
+        Ok(())
+    }
+
+    /// What an order must satisfy, and where it goes then.
+    fn check(&self, p: &Place, role: Role) -> Result<Checked, &'static str> {
         if self.blocked.contains(&p.participant) {
             return Err("participant_blocked");
         }
@@ -402,6 +502,19 @@ impl Exchange {
         }
         if p.expires_at != 0 && p.expires_at <= self.now {
             return Err("time_out_of_range");
+        }
+        let is_leg = role != Role::Alone;
+        if is_leg
+            && (!matches!(p.tif, Tif::Day | Tif::Gtc | Tif::Gtd)
+                || !matches!(
+                    p.kind,
+                    Kind::Limit | Kind::Stop | Kind::StopLimit | Kind::TrailingStop
+                )
+                || p.post_only
+                || p.min_quantity != 0
+                || role == Role::BroughtLeg && p.kind == Kind::TrailingStop && p.stop == 0)
+        {
+            return Err("order_fields_contradict");
         }
         let stage = self.stage(p.book, p.tif)?;
         let book = self.books[&p.book].clone();
@@ -417,7 +530,7 @@ impl Exchange {
         if takes && stage != Stage::Trades {
             return Err("phase_forbids");
         }
-        let stop = self.stop_of(&p, &book)?;
+        let stop = self.stop_of(p, &book)?;
         let extreme = match p.side {
             Side::Buy => book.max_price,
             Side::Sell => book.min_price,
@@ -461,7 +574,7 @@ impl Exchange {
             Side::Buy => book.with_fee(notional),
             Side::Sell => i128::from(p.quantity) * book.lot_size,
         };
-        if needs > self.free(p.participant, p.side) {
+        if !is_leg && needs > self.free(p.participant, p.side) {
             return Err("exceeds_credits");
         }
         let mut price = limit;
@@ -470,25 +583,32 @@ impl Exchange {
                 .peg_price(p.book, p.side, p.peg.unwrap(), p.offset, limit)
                 .ok_or("no_reference_price")?;
         }
-        // Accepted.
+        Ok(Checked {
+            stage,
+            stop,
+            limit,
+            price,
+            cover_price,
+            needs,
+        })
+    }
+
+    /// Gives an order its number and says so.
+    fn accept(&mut self, p: Place, checked: &Checked) -> Order {
         self.numbers += 1;
         let number = self.numbers;
         self.say(format!(
             "order_accepted {number} {} {}",
             p.client, p.quantity
         ));
-        let enough = match (p.tif, p.min_quantity) {
-            (Tif::Fok, _) => Some((p.quantity, "fok")),
-            (_, 0) => None,
-            (_, least) => Some((least, "minimum_quantity")),
-        };
-        let order = Order {
+        self.ids.insert((p.participant, p.client), Some(number));
+        Order {
             number,
             place: p,
             client: p.client,
-            limit,
-            price,
-            cover_price,
+            limit: checked.limit,
+            price: checked.price,
+            cover_price: checked.cover_price,
             total: p.quantity,
             leaves: p.quantity,
             shown: p.quantity,
@@ -496,32 +616,59 @@ impl Exchange {
             arrived: 0,
             entered: self.tick_clock(),
             in_session: self.session && !p.keep,
+            list: None,
+        }
+    }
+
+    /// What an accepted order does first.
+    fn start(&mut self, order: Order, checked: &Checked) {
+        let (p, number) = (order.place, order.number);
+        let enough = match (p.tif, p.min_quantity) {
+            (Tif::Fok, _) => Some((p.quantity, "fok")),
+            (_, 0) => None,
+            (_, least) => Some((least, "minimum_quantity")),
         };
         if let Some((least, reason)) = enough
-            && stop.is_none()
-            && stage == Stage::Trades
+            && checked.stop.is_none()
+            && checked.stage == Stage::Trades
             && !self.would_fill(&order, least)
         {
             self.say(format!("order_cancelled {number} {} {reason}", p.quantity));
-            self.ids.insert((p.participant, p.client), None);
-            return Ok(());
+            self.ended(&order);
+            return;
         }
-        if p.slide && limit != p.price {
+        if p.slide && checked.limit != p.price {
+            let limit = checked.limit;
             self.say(format!("order_replaced {number} {limit} {}", p.quantity));
         }
-        self.ids.insert((p.participant, p.client), Some(number));
-        match (stop, stage) {
-            (Some(stop), _) => {
-                self.rest(order, At::Stop(stop));
-                let last = self.books[&p.book].last;
-                self.trigger(p.book, last);
-            }
+        match (checked.stop, checked.stage) {
+            (Some(stop), _) => self.wait(order, stop),
             (None, Stage::Aside(close)) => self.rest(order, At::Aside { close }),
             (None, Stage::Trades) if p.kind != Kind::Pegged => self.run(order),
             _ => self.rest(order, At::Book),
         }
-        self.settle(p.book);
-        Ok(())
+    }
+
+    /// Waits for a stop price, which may have traded.
+    fn wait(&mut self, order: Order, stop: i64) {
+        let book = order.place.book;
+        self.rest(order, At::Stop(stop));
+        let last = self.books[&book].last;
+        self.trigger(book, last);
+    }
+
+    /// An order is no more: its id is used up, its list hears of it.
+    fn ended(&mut self, order: &Order) {
+        let key = (order.place.participant, order.client);
+        self.ids.insert(key, None);
+        let Some(id) = order.list else { return };
+        self.touch(Some(id));
+        if let Some(list) = self.lists.get_mut(&id)
+            && list.entry == Some(order.number)
+        {
+            list.entry = None;
+            list.filled = order.total - order.leaves;
+        }
     }
 
     fn stop_of(&self, p: &Place, book: &Book) -> Result<Option<i64>, &'static str> {
@@ -600,6 +747,8 @@ impl Exchange {
             blocked: self.blocked.clone(),
             orders: self.orders.clone(),
             ids: self.ids.clone(),
+            lists: self.lists.clone(),
+            touched: Vec::new(),
             seen: Vec::new(),
             ..*self
         };
@@ -620,7 +769,7 @@ impl Exchange {
         let rests = matches!(order.place.kind, Kind::Limit | Kind::StopLimit)
             && !matches!(order.place.tif, Tif::Ioc | Tif::Fok);
         let (number, leaves) = (order.number, order.leaves);
-        let key = (order.place.participant, order.client);
+        self.touch(order.list);
         if rests && leaves > 0 && matches!(outcome, End::Open | End::Band) {
             self.rest(order, At::Book);
         } else {
@@ -640,7 +789,7 @@ impl Exchange {
                 };
                 self.say(format!("order_cancelled {number} {leaves} {reason}"));
             }
-            self.ids.insert(key, None);
+            self.ended(&order);
         }
     }
 
@@ -750,10 +899,12 @@ impl Exchange {
         let order = self.order_mut(number);
         order.shown -= lots;
         order.leaves -= lots;
+        let list = order.list;
+        self.touch(list);
+        let order = self.order_mut(number);
         if order.leaves == 0 {
-            let key = (order.place.participant, order.client);
-            self.orders.retain(|o| o.number != number);
-            self.ids.insert(key, None);
+            let order = self.orders.remove(self.index(number));
+            self.ended(&order);
         } else if order.shown == 0 {
             order.shown = order.leaves.min(order.place.display);
             order.arrived = arrived;
@@ -852,6 +1003,11 @@ impl Exchange {
     /// Wakes what was reached, then moves pegged orders or says what an auction would do.
     fn settle(&mut self, book: u32) {
         loop {
+            if !self.touched.is_empty() {
+                let id = self.touched.remove(0);
+                self.settle_list(id);
+                continue;
+            }
             let next = self
                 .orders
                 .iter()
@@ -876,13 +1032,12 @@ impl Exchange {
     }
 
     fn wake(&mut self, number: u64) {
+        let (limit, leaves) = (self.order(number).limit, self.order(number).leaves);
+        self.say(format!("order_triggered {number} {limit} {leaves}"));
+        self.take_over(number);
         let at = self.index(number);
         let order = self.orders[at].clone();
         let (p, book) = (order.place, self.books[&order.place.book].clone());
-        self.say(format!(
-            "order_triggered {number} {} {}",
-            order.limit, order.leaves
-        ));
         let was = self.hold(&order);
         let unprotected = order.limit != order.cover_price;
         let needs = if p.side == Side::Buy && unprotected {
@@ -966,12 +1121,352 @@ impl Exchange {
 
     fn cancel(&mut self, number: u64, reason: &str) {
         let order = self.orders.remove(self.index(number));
-        let key = (order.place.participant, order.client);
-        self.ids.insert(key, None);
         self.say(format!(
             "order_cancelled {number} {} {reason}",
             order.leaves
         ));
+        self.ended(&order);
+    }
+
+    /// Linked orders: all, or none; the error says which would not do.
+    fn place_list(
+        &mut self,
+        orders: &[Place],
+        is_bracket: bool,
+    ) -> Result<(), (usize, &'static str)> {
+        let mut checked = Vec::new();
+        for (at, p) in orders.iter().enumerate() {
+            let turns = is_bracket && at > 0;
+            if p.quantity != orders[0].quantity || turns && p.side == orders[0].side {
+                return Err((at, "order_fields_contradict"));
+            }
+            if orders[..at].iter().any(|other| other.client == p.client) {
+                return Err((at, "duplicate_client_order_id"));
+            }
+            let role = match (is_bracket, at) {
+                (true, 0) if p.kind == Kind::Pegged => {
+                    return Err((at, "order_fields_contradict"));
+                }
+                (true, 0) => Role::Alone,
+                (true, _) => Role::BroughtLeg,
+                (false, _) => Role::Leg,
+            };
+            checked.push(self.check(p, role).map_err(|why| (at, why))?);
+        }
+        // Those that come to stand in the book: one a side, and apart.
+        let mut in_book: Vec<(Side, i64)> = Vec::new();
+        for (at, (p, checked)) in orders.iter().zip(&checked).enumerate() {
+            if p.kind != Kind::Limit && !(is_bracket && at == 0 && p.kind == Kind::StopLimit) {
+                continue;
+            }
+            let meets = |(side, price): &(Side, i64)| {
+                *side == p.side || !apart((*side, *price), (p.side, checked.limit))
+            };
+            if in_book.iter().any(meets) {
+                return Err((at, "order_fields_contradict"));
+            }
+            in_book.push((p.side, checked.limit));
+        }
+        for side in [Side::Buy, Side::Sell] {
+            let of_side = |at: &usize| !is_bracket && orders[*at].side == side;
+            let legs = (0..orders.len()).filter(of_side);
+            let most = legs.min_by_key(|at| -checked[*at].needs);
+            if let Some(at) = most
+                && checked[at].needs > self.free(orders[0].participant, side)
+            {
+                return Err((at, "exceeds_credits"));
+            }
+        }
+        // Accepted.
+        let mut accepted: Vec<Order> = Vec::new();
+        for (p, checked) in orders.iter().zip(&checked) {
+            let order = self.accept(*p, checked);
+            accepted.push(order);
+        }
+        let id = accepted[0].number;
+        for order in &mut accepted {
+            order.list = Some(id);
+        }
+        let skip = usize::from(is_bracket);
+        self.lists.insert(
+            id,
+            List {
+                entry: is_bracket.then_some(id),
+                filled: 0,
+                legs: accepted
+                    .iter()
+                    .zip(&checked)
+                    .skip(skip)
+                    .map(|(order, checked)| (order.number, checked.stop))
+                    .collect(),
+                lots: if is_bracket { 0 } else { orders[0].quantity },
+                brought: 0,
+            },
+        );
+        if is_bracket {
+            for leg in &accepted[1..] {
+                self.rest(leg.clone(), At::Entry);
+            }
+            self.start(accepted[0].clone(), &checked[0]);
+        } else {
+            let mut taking = Vec::new();
+            for (order, checked) in accepted.into_iter().zip(&checked) {
+                match checked.stop {
+                    Some(stop) => self.wait(order, stop),
+                    None if checked.stage == Stage::Trades => taking.push(order),
+                    None => self.rest(order, At::Book),
+                }
+            }
+            let mut first: Option<u64> = None;
+            for order in taking {
+                let all = orders[0].quantity;
+                let before = first.map(|number| self.alive(number).map(|o| o.leaves));
+                first = Some(order.number);
+                let trades = self.books[&order.place.book].phase == Phase::Continuous;
+                if trades && before.is_none_or(|leaves| leaves == Some(all)) {
+                    self.run(order);
+                } else {
+                    self.rest(order, At::Book);
+                }
+            }
+        }
+        self.settle(orders[0].book);
+        Ok(())
+    }
+
+    /// Brings the orders of a list in line with what happened to one of them.
+    fn settle_list(&mut self, id: u64) {
+        let Some(list) = self.lists.get(&id).cloned() else {
+            return;
+        };
+        let is_alone = list.entry.is_none() && list.filled == 0 && list.lots == 0;
+        if is_alone || list.legs.iter().any(|(leg, _)| self.alive(*leg).is_none()) {
+            return self.end_list(id, "linked");
+        }
+        let mut lots = list.lots;
+        if lots > 0 {
+            let lost = list
+                .legs
+                .iter()
+                .map(|(leg, _)| lots - self.order(*leg).leaves);
+            lots -= lost.sum::<u64>();
+            if lots == 0 {
+                return self.end_list(id, "linked");
+            }
+            for (leg, _) in &list.legs {
+                let order = self.order_mut(*leg);
+                if order.leaves > lots {
+                    order.total -= order.leaves - lots;
+                    order.leaves = lots;
+                    order.shown = order.shown.min(lots);
+                    let limit = order.limit;
+                    self.say(format!("order_replaced {leg} {limit} {lots}"));
+                }
+            }
+            self.lists.get_mut(&id).unwrap().lots = lots;
+        }
+        let filled = match list.entry {
+            Some(entry) => self.order(entry).total - self.order(entry).leaves,
+            None => list.filled,
+        };
+        if filled > list.brought {
+            self.bring(id, lots + filled - list.brought, filled);
+        } else if let Some(entry) = list.entry
+            && lots == 0
+        {
+            let open = self.order(entry).leaves;
+            for (leg, _) in &list.legs {
+                let order = self.order_mut(*leg);
+                (order.total, order.leaves, order.shown) = (open, open, open);
+            }
+        }
+    }
+
+    /// The entry filled more: its legs are to have that many lots.
+    fn bring(&mut self, id: u64, lots: u64, filled: u64) {
+        let list = self.lists[&id].clone();
+        let is_first = list.lots == 0;
+        let needs = |lots: u64| {
+            let legs = list.legs.iter().map(|(leg, _)| {
+                let mut order = self.order(*leg).clone();
+                order.leaves = lots;
+                self.hold(&order)
+            });
+            legs.max().unwrap()
+        };
+        let p = self.order(list.legs[0].0).place;
+        if needs(lots) - needs(list.lots) > self.free(p.participant, p.side) {
+            return self.end_list(id, "uncovered");
+        }
+        {
+            let list = self.lists.get_mut(&id).unwrap();
+            (list.lots, list.brought) = (lots, filled);
+        }
+        let mut for_book = None;
+        for (leg, stop) in &list.legs {
+            let limit = self.order(*leg).limit;
+            let resize = |order: &mut Order| {
+                order.total += lots - order.leaves.min(lots);
+                order.total -= order.leaves.saturating_sub(lots);
+                (order.leaves, order.shown) = (lots, lots);
+            };
+            if self.order(*leg).place.kind == Kind::Limit {
+                let mut order = self.orders.remove(self.index(*leg));
+                resize(&mut order);
+                for_book = Some(order);
+            } else if is_first {
+                let mut order = self.orders.remove(self.index(*leg));
+                resize(&mut order);
+                self.wait(order, stop.unwrap());
+            } else {
+                resize(self.order_mut(*leg));
+            }
+            self.say(format!("order_replaced {leg} {limit} {lots}"));
+        }
+        if let Some(mut order) = for_book {
+            order.price = order.limit;
+            if self.books[&order.place.book].phase == Phase::Continuous {
+                self.run(order);
+            } else {
+                self.rest(order, At::Book);
+            }
+        }
+    }
+
+    /// Ends what is left of a list.
+    fn end_list(&mut self, id: u64, reason: &str) {
+        let list = self.lists[&id].clone();
+        if let Some(entry) = list.entry {
+            self.cancel(entry, "linked");
+        }
+        for (leg, _) in &list.legs {
+            if self.alive(*leg).is_some() {
+                self.cancel(*leg, reason);
+            }
+        }
+        self.forget_list(id);
+    }
+
+    fn forget_list(&mut self, id: u64) {
+        self.lists.remove(&id);
+        self.touched.retain(|touched| *touched != id);
+        for order in &mut self.orders {
+            if order.list == Some(id) {
+                order.list = None;
+            }
+        }
+    }
+
+    /// A leg wakes: it is alone from now on.
+    fn take_over(&mut self, number: u64) {
+        let order = self.order(number).clone();
+        if !self.is_leg(&order) {
+            return;
+        }
+        let id = order.list.unwrap();
+        let list = self.lists[&id].clone();
+        let legs = list.legs.iter().map(|(leg, _)| *leg);
+        for other in list.entry.into_iter().chain(legs) {
+            if other != number && self.alive(other).is_some() {
+                self.cancel(other, "linked");
+            }
+        }
+        self.forget_list(id);
+    }
+
+    /// What a leg with another limit or other lots costs its list; whether that goes.
+    fn check_leg(&self, old: &Order, new: &Order) -> Result<(), &'static str> {
+        let list = &self.lists[&old.list.unwrap()];
+        let book = &self.books[&old.place.book];
+        let notional = book.notional(new.cover_price, new.leaves);
+        if self.hold(new) > self.hold(old) && book.max_notional != 0 && notional > book.max_notional
+        {
+            return Err("exceeds_max_notional");
+        }
+        let legs = || list.legs.iter().map(|(leg, _)| self.order(*leg));
+        if new.leaves != old.leaves {
+            if list.entry.is_some() || legs().any(|o| o.place.side != old.place.side) {
+                return Err("order_fields_contradict");
+            }
+            if legs().any(|o| o.total - o.leaves + new.leaves > book.max_quantity) {
+                return Err("quantity_out_of_range");
+            }
+        }
+        if list.lots == 0 {
+            return Ok(());
+        }
+        let own_side = || legs().filter(|o| o.place.side == old.place.side);
+        let was = own_side().map(|o| self.hold(o)).max().unwrap();
+        let needs = own_side().map(|o| {
+            let mut o = if o.number == old.number {
+                new.clone()
+            } else {
+                o.clone()
+            };
+            o.leaves = new.leaves;
+            self.hold(&o)
+        });
+        if needs.max().unwrap() - was > self.free(old.place.participant, old.place.side) {
+            return Err("exceeds_credits");
+        }
+        Ok(())
+    }
+
+    /// Whether an order of a list may have that limit.
+    fn check_apart(&self, order: &Order, limit: i64) -> Result<(), &'static str> {
+        let Some(list) = order.list.and_then(|id| self.lists.get(&id)) else {
+            return Ok(());
+        };
+        let comes = |o: &Order| match o.place.kind {
+            Kind::Limit => true,
+            Kind::StopLimit => list.entry == Some(o.number),
+            _ => false,
+        };
+        let legs = list.legs.iter().map(|(leg, _)| *leg);
+        for number in list.entry.into_iter().chain(legs) {
+            let other = self.order(number);
+            if comes(other)
+                && comes(order)
+                && other.place.side != order.place.side
+                && !apart((other.place.side, other.limit), (order.place.side, limit))
+            {
+                return Err("order_fields_contradict");
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the other legs of a list the lots of one that is replaced.
+    fn spread_lots(&mut self, old: &Order, leaves: u64) {
+        let id = old.list.unwrap();
+        self.touch(Some(id));
+        let list = self.lists[&id].clone();
+        if list.lots == 0 {
+            return;
+        }
+        for (leg, _) in &list.legs {
+            let other = self.order(*leg).clone();
+            if *leg == old.number || other.leaves == leaves || other.place.side != old.place.side {
+                continue;
+            }
+            let mut new = other.clone();
+            new.total = other.total - other.leaves + leaves;
+            new.leaves = leaves;
+            new.shown = if other.at == At::Book {
+                other.shown.min(leaves)
+            } else {
+                leaves
+            };
+            let limit = new.limit;
+            self.orders.remove(self.index(*leg));
+            if other.at == At::Book && leaves > other.leaves {
+                self.rest(new, At::Book);
+            } else {
+                self.orders.push(new);
+            }
+            self.say(format!("order_replaced {leg} {limit} {leaves}"));
+        }
+        self.lists.get_mut(&id).unwrap().lots = leaves;
     }
 
     /// Cancels what is condemned: book by book; bids, asks, buy stops, sell stops, what waits for
@@ -985,6 +1480,7 @@ impl Exchange {
                 (At::Stop(stop), Side::Buy) => (2, stop),
                 (At::Stop(stop), Side::Sell) => (3, -stop),
                 (At::Aside { close }, _) => (4, i64::from(close)),
+                (At::Entry, _) => (4, 2),
             };
             (o.place.book, shelf, rank, o.arrived)
         });
@@ -1057,7 +1553,9 @@ impl Exchange {
         (new.limit, new.cover_price) = (limit, cover_price);
         (new.total, new.leaves) = (total, leaves);
         let (was, needs) = (self.hold(&old), self.hold(&new));
-        if needs > was {
+        if self.is_leg(&old) {
+            self.check_leg(&old, &new)?;
+        } else if needs > was {
             let notional = book.notional(cover_price, leaves);
             if book.max_notional != 0 && notional > book.max_notional {
                 return Err("exceeds_max_notional");
@@ -1066,12 +1564,17 @@ impl Exchange {
                 return Err("exceeds_credits");
             }
         }
+        self.check_apart(&old, limit)?;
         if let Some(rename) = rename {
             self.ids.insert((participant, client), None);
             self.ids.insert((participant, rename), Some(number));
             new.client = rename;
         }
         self.say(format!("order_replaced {number} {limit} {leaves}"));
+        if self.is_leg(&old) {
+            self.spread_lots(&old, leaves);
+        }
+        self.touch(old.list);
         self.orders.remove(self.index(number));
         if old.at != At::Book {
             new.price = limit;
@@ -1246,6 +1749,14 @@ enum Stage {
     Trades,
     Accumulates,
     Aside(bool),
+}
+
+/// Whether a buy and a sell do not reach each other.
+fn apart(one: (Side, i64), other: (Side, i64)) -> bool {
+    match (one, other) {
+        ((Side::Buy, bid), (Side::Sell, ask)) | ((Side::Sell, ask), (Side::Buy, bid)) => bid < ask,
+        _ => true,
+    }
 }
 
 /// Why an order stopped trading.

@@ -200,7 +200,7 @@ fn cancel_all(state: &mut State, gone: &[OrderView], reason: CancelReason, out: 
 }
 
 /// Gives back what a cancelled order held.
-fn release_cancelled(state: &mut State, order: &OrderView) {
+pub(super) fn release_cancelled(state: &mut State, order: &OrderView) {
     let instrument = state.instruments.row(order.book);
     let held = held_for(instrument, order);
     let account = cover_account(order);

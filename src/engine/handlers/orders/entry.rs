@@ -18,6 +18,7 @@ use crate::protocol::units::{Amount, Price, Quantity, Timestamp, base_amount};
 const REFILLS_MAX: u64 = 100;
 
 /// A new order that has passed its checks.
+#[derive(Clone, Copy)]
 pub(super) struct Entry {
     pub(super) order: NewOrder,
     /// What is held for it, fees included.
@@ -26,6 +27,7 @@ pub(super) struct Entry {
 }
 
 /// What becomes of it first.
+#[derive(Clone, Copy)]
 pub(super) enum Fate {
     /// It trades what it can; the rest stays or goes.
     Trades,
@@ -89,6 +91,8 @@ pub(super) fn check_entry(
         price = check_post_only(state, asked, instrument, &mut order)?;
     }
     let hold = check_cover(state, &mut order, instrument, asked.protection.0 != 0)?;
+    let account = held_at(order.side, order.base_account, order.quote_account);
+    state.ledger.check_cover(account, hold)?;
     let fate = match (special, stage) {
         (Some((_, Some(stop))), _) => Fate::Waits(stop),
         (_, Stage::Aside { for_close }) => Fate::Aside { for_close },
@@ -117,7 +121,7 @@ pub(super) fn check_entry(
     Ok(Entry { order, hold, fate })
 }
 
-fn check_names(state: &State, asked: &PlaceOrder) -> Result<(Handle, Handle), Reason> {
+pub(super) fn check_names(state: &State, asked: &PlaceOrder) -> Result<(Handle, Handle), Reason> {
     if asked.client_order_id.0 == 0 {
         return Err(Reason::IdMustNotBeZero);
     }
@@ -135,7 +139,7 @@ fn check_names(state: &State, asked: &PlaceOrder) -> Result<(Handle, Handle), Re
 }
 
 /// Words that contradict each other.
-fn check_words(asked: &PlaceOrder, now: Timestamp) -> Result<(), Reason> {
+pub(super) fn check_words(asked: &PlaceOrder, now: Timestamp) -> Result<(), Reason> {
     use OrderType::{Limit, Market, Pegged, Stop, StopLimit, TrailingStop};
     let kind = asked.order_type;
     let is_plain = kind == Limit
@@ -225,7 +229,7 @@ pub(super) fn check_open(
     }
 }
 
-fn check_quantity(instrument: &InstrumentRow, asked: &PlaceOrder) -> Result<(), Reason> {
+pub(super) fn check_quantity(instrument: &InstrumentRow, asked: &PlaceOrder) -> Result<(), Reason> {
     let quantity = asked.quantity.0;
     let is_sound = quantity >= instrument.min_quantity
         && quantity <= instrument.max_quantity
@@ -296,7 +300,7 @@ fn special_of(
     Ok(Some((special, stop)))
 }
 
-fn check_stop(
+pub(super) fn check_stop(
     state: &State,
     asked: &PlaceOrder,
     book: Handle,
@@ -332,7 +336,7 @@ fn check_stop(
 
 /// The worst price the order trades at: its limit, its protection, or, for one that takes any
 /// price, the last it can reach.
-fn check_price(
+pub(super) fn check_price(
     state: &State,
     asked: &PlaceOrder,
     book: Handle,
@@ -393,8 +397,8 @@ fn check_post_only(
     Ok(price)
 }
 
-/// What the order must hold, and whether its account has it. Sets the order's fee budget.
-fn check_cover(
+/// What the order must hold. Sets the order's fee budget.
+pub(super) fn check_cover(
     state: &State,
     order: &mut NewOrder,
     instrument: &InstrumentRow,
@@ -419,8 +423,6 @@ fn check_cover(
     for account in [order.base_account, order.quote_account] {
         state.ledger.check_trading(account)?;
     }
-    let account = held_at(order.side, order.base_account, order.quote_account);
-    state.ledger.check_cover(account, hold)?;
     Ok(hold)
 }
 

@@ -3,7 +3,7 @@
 
 use super::cancel::{cancelled, report_cancelled};
 use super::entry::{cost_of_lots, needs, rests, within};
-use super::{auctions, pegs};
+use super::{auctions, linked, pegs};
 use crate::engine::handlers::fills::{
     Party, budget_left, held_at, held_for, hold_of, post_fill, release_improvement,
 };
@@ -35,11 +35,19 @@ pub(super) fn settle_book(state: &mut State, book: Handle, out: &mut Outbox) {
 
 #[inline(never)]
 fn settle_unsettled(state: &mut State, book: Handle, out: &mut Outbox) {
-    while state.matching.has_triggered() {
-        let Some(slot) = state.matching.next_triggered() else {
+    loop {
+        // A list is in line again before anything else happens.
+        if state.matching.has_changed_lists() {
+            if let Some(list) = state.matching.next_changed_list() {
+                linked::settle_list(state, list, out);
+            }
+        } else if state.matching.has_triggered() {
+            if let Some(slot) = state.matching.next_triggered() {
+                wake(state, slot, out);
+            }
+        } else {
             break;
-        };
-        wake(state, slot, out);
+        }
     }
     while let Some(deadline) = state.matching.next_freed_deadline() {
         state.deadlines.remove(deadline);
@@ -62,6 +70,8 @@ fn wake(state: &mut State, slot: Slot, out: &mut Outbox) {
         leaves: order.leaves,
     };
     out.push(EventKind::OrderTriggered, &body);
+    linked::take_over(state, slot, out);
+    let order = state.matching.order(slot);
     let held = match cover_awake(state, &instrument, &order) {
         Ok(held) => held,
         Err(_) => {

@@ -2,7 +2,7 @@
 //! is left. The book hands out steps; these handlers turn them into postings and reports.
 //!
 //! `entry` checks a new order, `execution` runs it and wakes the stops its trades reach, `replace`
-//! and `cancel` change and end live ones, `auctions` moves instruments through their phases, `pegs`
+//! and `cancel` change and end live ones, `linked` enters lists of orders and keeps them in line, `auctions` moves instruments through their phases, `pegs`
 //! moves orders after the market.
 
 mod auctions;
@@ -10,6 +10,7 @@ mod cancel;
 mod entry;
 mod execution;
 mod feed;
+mod linked;
 mod pegs;
 mod replace;
 
@@ -19,6 +20,8 @@ pub(in crate::engine) use cancel::{
     expire_order, mass_cancel,
 };
 pub(in crate::engine) use feed::{publish, publish_book, query_book_orders};
+pub(super) use linked::covers_of;
+pub(in crate::engine) use linked::place_order_list;
 pub(super) use replace::added_cover_of;
 pub(in crate::engine) use replace::replace_order;
 
@@ -46,17 +49,35 @@ pub(in crate::engine) fn place_order(state: &mut State, asked: &PlaceOrder, out:
         Err(reason) => return refuse(asked, reason, out),
     };
     // From here it succeeds.
-    let Entry { order, hold, fate } = entry;
-    let slot = state.matching.enter(&order);
-    let order_id = state.matching.order(slot).order_id;
+    let slot = enter(state, asked, &entry, out);
+    start(state, asked, slot, entry, out);
+    settle_book(state, entry.order.book, out);
+}
+
+/// Gives a new order its ids, has it come due where it lapses, and says so.
+#[inline]
+fn enter(state: &mut State, asked: &PlaceOrder, entry: &Entry, out: &mut Outbox) -> Slot {
+    let slot = state.matching.enter(&entry.order);
     let accepted = OrderAccepted {
-        order_id,
+        order_id: state.matching.order(slot).order_id,
         client_order_id: asked.client_order_id,
         leaves: asked.quantity,
         participant: asked.participant,
         instrument: asked.instrument,
     };
     out.push(EventKind::OrderAccepted, &accepted);
+    if asked.expires_at.0 != 0 {
+        let due = Due::Order(slot.row());
+        let deadline = state.deadlines.insert(asked.expires_at, due);
+        state.matching.set_deadline(slot, deadline);
+    }
+    slot
+}
+
+/// Takes an entered order's cover and lets it do what it does first.
+#[inline]
+fn start(state: &mut State, asked: &PlaceOrder, slot: Slot, entry: Entry, out: &mut Outbox) {
+    let Entry { order, hold, fate } = entry;
     if let Fate::Killed(reason) = fate {
         cancel::report_cancelled(state, slot, reason, out);
         state.matching.finish(slot);
@@ -64,17 +85,12 @@ pub(in crate::engine) fn place_order(state: &mut State, asked: &PlaceOrder, out:
     }
     if asked.slide.is_yes() && order.price != asked.price {
         let body = OrderChanged {
-            order_id,
+            order_id: state.matching.order(slot).order_id,
             client_order_id: asked.client_order_id,
             price: order.price,
             leaves: asked.quantity,
         };
         out.push(EventKind::OrderReplaced, &body);
-    }
-    if asked.expires_at.0 != 0 {
-        let due = Due::Order(slot.row());
-        let deadline = state.deadlines.insert(asked.expires_at, due);
-        state.matching.set_deadline(slot, deadline);
     }
     state.ledger.open_for_trading(order.base_account);
     state.ledger.open_for_trading(order.quote_account);
@@ -90,7 +106,6 @@ pub(in crate::engine) fn place_order(state: &mut State, asked: &PlaceOrder, out:
         Fate::Aside { for_close } => state.matching.set_aside(slot, for_close),
         Fate::Killed(_) => unreachable!("it has ended"),
     }
-    settle_book(state, order.book, out);
 }
 
 /// Refuses an order.

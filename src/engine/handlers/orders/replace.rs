@@ -3,7 +3,7 @@
 
 use super::entry::{Stage, check_open, needs, shows_enough, within};
 use super::execution::{cover_account, execute, settle_book};
-use super::{asked_id, find_own};
+use super::{asked_id, find_own, linked};
 use crate::engine::handlers::fills::held_for;
 use crate::engine::handlers::rejected;
 use crate::engine::index::Handle;
@@ -75,17 +75,22 @@ pub(in crate::engine) fn replace_order(state: &mut State, asked: &ReplaceOrder, 
         leaves,
     };
     out.push(EventKind::OrderReplaced, &body);
-    let account = cover_account(&old);
-    if needs > was {
-        state.ledger.hold(account, Amount(needs.0 - was.0));
+    if old.is_special && state.matching.list_of_leg(slot).is_some() {
+        linked::recover(state, &old, leaves, needs, out);
     } else {
-        state.ledger.release(account, Amount(was.0 - needs.0));
-        state.liquidity_rose(account);
+        let account = cover_account(&old);
+        if needs > was {
+            state.ledger.hold(account, Amount(needs.0 - was.0));
+        } else {
+            state.ledger.release(account, Amount(was.0 - needs.0));
+            state.liquidity_rose(account);
+        }
     }
     *state.matching.fee_budget_mut(slot) = budget;
     if old.is_special {
         let cover_price = cover_price(&old, price);
         state.matching.set_limit(slot, price, cover_price);
+        state.matching.touch_list(slot);
     }
     match how {
         How::Shrinks => state.matching.reduce(slot, leaves),
@@ -117,9 +122,14 @@ pub(in crate::engine::handlers) fn added_cover_of(
     asked: &ReplaceOrder,
 ) -> Option<(Handle, Amount)> {
     let change = check_change(state, asked).ok()?;
-    let was = held_for(state.instruments.row(change.old.book), &change.old);
-    let added = change.needs.0.0.saturating_sub(was.0);
-    Some((cover_account(&change.old), Amount(added)))
+    let old = &change.old;
+    let added = if old.is_special && state.matching.list_of_leg(old.slot).is_some() {
+        linked::added_cover(state, old, change.leaves, change.needs.0)
+    } else {
+        let was = held_for(state.instruments.row(old.book), old);
+        Amount(change.needs.0.0.saturating_sub(was.0))
+    };
+    Some((cover_account(old), added))
 }
 
 /// What cover is reckoned at with another limit: an unprotected stop's does not follow from it.
@@ -176,7 +186,15 @@ fn check_change(state: &State, asked: &ReplaceOrder) -> Result<Change, Reason> {
         }
     }
     let was = held_for(instrument, &old);
-    let needs = check_more_cover(state, instrument, &old, was, (price, leaves))?;
+    let is_leg = old.is_special && state.matching.list_of_leg(slot).is_some();
+    let needs = if is_leg {
+        linked::check_replace(state, &old, cover_price(&old, price), leaves)?
+    } else {
+        check_more_cover(state, instrument, &old, was, (price, leaves))?
+    };
+    if old.is_special {
+        linked::check_apart(state, &old, price)?;
+    }
     let has_room = match how {
         How::Shrinks | How::Waits => true,
         How::Rests if old.order_type == OrderType::Pegged => true,
