@@ -101,6 +101,10 @@ pub(super) struct Place {
 }
 
 #[derive(Clone, Copy, Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a stream has a few hundred of them"
+)]
 pub(super) enum Command {
     Place(Place),
     /// Linked orders: so many of these, a bracket or an oco.

@@ -332,7 +332,7 @@ impl Exchange {
         for list in self.lists.values() {
             for side in [Side::Buy, Side::Sell] {
                 let legs = list.legs.iter().filter_map(|(leg, _)| self.alive(*leg));
-                let mut legs = legs.filter(|o| own(&o) && o.place.side == side);
+                let mut legs = legs.filter(|o| own(o) && o.place.side == side);
                 // One cover does for all, and none for those that are still to come to life.
                 let most = legs.by_ref().map(|o| self.hold(o)).max().unwrap_or(0);
                 match side {
