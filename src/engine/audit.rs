@@ -7,9 +7,10 @@ use super::handlers::fills::held_for;
 use super::handlers::groups;
 use super::handlers::release::{self, Standing};
 use super::matching::OrderView;
+use super::settlement::payment::{INSTANT, WAITS_FOR_DAY};
 use super::settlement::together::Together;
 use super::state::State;
-use crate::protocol::command::{Side, TransferFlags};
+use crate::protocol::command::{DayPhase, Side, TransferFlags};
 use crate::protocol::event::{AuthorisationState, PaymentState, TransferState};
 
 impl Engine {
@@ -28,14 +29,17 @@ impl Engine {
         state.authorisations.audit("authorisation")?;
         state.authorisation_steps.audit("authorisation step")?;
         state.deadlines.audit()?;
+        state.schedule.audit(&state.day)?;
         state.approvals.audit()?;
         state.throttles.audit()?;
         audit_pending(state)?;
         audit_participants(state)?;
         state.payments.audit()?;
+        audit_kept_by_day(state)?;
         audit_groups(state)?;
         state.matching.audit()?;
         audit_holds(state)?;
+        audit_credit(state)?;
         audit_queue_heads(state)?;
         audit_waiting_groups(state)
     }
@@ -107,6 +111,12 @@ fn audit_pending(state: &State) -> Result<(), String> {
         waiting += 1;
         audit_deadline(state, slot, Due::Saving)?;
     }
+    for phase in DayPhase::ALL {
+        if let Some(slot) = state.schedule.deadline(*phase) {
+            waiting += 1;
+            audit_deadline(state, slot, Due::Phase(*phase))?;
+        }
+    }
     for row in state.approvals.rows() {
         if row.is_open() && row.expires_at().0 != 0 {
             waiting += 1;
@@ -149,6 +159,22 @@ fn audit_participants(state: &State) -> Result<(), String> {
                 "account {}: pays or receives otherwise than its participant may",
                 row.id
             ));
+        }
+    }
+    Ok(())
+}
+
+/// What waits for the phase of the day are those that ask it, and no other.
+fn audit_kept_by_day(state: &State) -> Result<(), String> {
+    for payment in state.payments.queue_order() {
+        let row = state.payments.row(payment);
+        let is_instant = state.ledger.are_instant(row.debtor, row.creditor);
+        let keeps = !state.day.settles() && !row.has(INSTANT);
+        if row.has(WAITS_FOR_DAY) != keeps
+            || row.has(INSTANT) && !is_instant
+            || is_instant && !row.has(INSTANT) && row.group().is_none()
+        {
+            return Err(format!("payment {}: asks the day, or does not", row.id));
         }
     }
     Ok(())
@@ -199,6 +225,36 @@ fn audit_holds(state: &State) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Every line holds what it is made of, and credit for the day is in force by day only.
+fn audit_credit(state: &State) -> Result<(), String> {
+    for (at, row) in state.intraday.rows().iter().enumerate() {
+        let account = state.ledger.row(row.account);
+        let pool = state.collateral.find(row.account);
+        let pledged = pool.map_or(0, |at| state.collateral.pool(at).credit);
+        let is_sound = state.intraday.find(row.account) == Some(at)
+            && account.credit_line >= row.given() + pledged
+            && (state.day.gives_credit() || !row.is_in_force())
+            && (row.loan == 0 || row.lender().is_some());
+        if !is_sound {
+            return Err(format!(
+                "account {}: intraday credit is not in its line",
+                account.id
+            ));
+        }
+    }
+    let lost = state.collateral.pools().iter().find(|pool| {
+        state.intraday.find(pool.cash).is_none()
+            || !state.day.gives_credit() && !pool.is_automatic() && pool.credit > 0
+    });
+    match lost {
+        Some(pool) => Err(format!(
+            "pool of account handle {}: gives credit by night",
+            pool.cash
+        )),
+        None => Ok(()),
+    }
 }
 
 /// Every leg is as far as its group, and every group has its legs.

@@ -7,6 +7,7 @@
 
 use super::index::Handle;
 use crate::memory::Take;
+use crate::protocol::command::DayPhase;
 use crate::protocol::units::Timestamp;
 use bytemuck::{Pod, Zeroable};
 
@@ -37,6 +38,8 @@ pub(super) enum Due {
     Saving,
     /// A proposal lapses; its number.
     Proposal(u32),
+    /// A phase of the business day begins.
+    Phase(DayPhase),
 }
 
 impl Due {
@@ -49,6 +52,7 @@ impl Due {
             Due::Group(handle) => (4, handle),
             Due::Saving => (5, 0),
             Due::Proposal(id) => (6, id),
+            Due::Phase(phase) => (7, phase as u32),
         }
     }
 
@@ -61,6 +65,7 @@ impl Due {
             4 => Due::Group(handle),
             5 => Due::Saving,
             6 => Due::Proposal(handle),
+            7 => Due::Phase(DayPhase::ALL[handle as usize]),
             other => unreachable!("no deadline is of kind {other}"),
         }
     }

@@ -27,6 +27,7 @@ pub(super) const NOTIONAL_MAX: u128 = 1 << 96;
 const TRADING: u16 = 1 << 15;
 const CLOSED: u16 = AccountFlags::CLOSED.0;
 const PARTIAL: u16 = AccountFlags::PARTIAL_SETTLEMENT.0;
+const INSTANT: u16 = AccountFlags::INSTANT.0;
 /// Set while its participant may not pay.
 const NO_DEBITS: u16 = 1 << 14;
 /// Set while its participant may not receive.
@@ -212,6 +213,8 @@ pub(super) struct Ledger {
     by_id: Index,
     /// First and last account of each participant.
     by_owner: Vec<(u32, u32)>,
+    /// Accounts for instant payments.
+    instant: u32,
     limit: u32,
     /// What moves, for a follower that asked; `None` in a node.
     recorder: Option<Box<Recorder>>,
@@ -225,6 +228,7 @@ impl Ledger {
             by_number: vec![0; accounts as usize + 1],
             by_id: Index::new(accounts),
             by_owner: Vec::with_capacity(participants as usize),
+            instant: 0,
             limit: accounts,
             recorder: None,
         }
@@ -324,6 +328,7 @@ impl Ledger {
             next_of_owner: NO_ACCOUNT,
             ..AccountRow::zeroed()
         });
+        self.instant += u32::from(flags.has(AccountFlags::INSTANT));
         self.number(id.0, handle);
         self.link_owner(handle);
         handle
@@ -408,6 +413,16 @@ impl Ledger {
         } else {
             Err(Reason::CreditAccountAlreadyClosed)
         }
+    }
+
+    /// Whether both accounts are for instant payments, which do not ask the phase of the day.
+    pub(super) fn are_instant(&self, one: Handle, other: Handle) -> bool {
+        self.row(one).flags & self.row(other).flags & INSTANT != 0
+    }
+
+    /// Whether any account is for instant payments.
+    pub(super) fn has_instant(&self) -> bool {
+        self.instant > 0
     }
 
     /// Whether the account covers `amount` on top of all that is posted, pending and held.
@@ -644,6 +659,7 @@ impl Ledger {
         for mut row in rows {
             let handle = ledger.rows.len() as u32;
             row.next_of_owner = NO_ACCOUNT;
+            ledger.instant += u32::from(row.has(AccountFlags::INSTANT));
             ledger.number(row.id, handle);
             ledger.rows.push(row);
             ledger.link_owner(handle);

@@ -1,6 +1,7 @@
 //! How much of everything an engine may hold. Memory is reserved at start from these numbers; a
 //! full table refuses with `capacity_exhausted` and changes nothing.
 
+use crate::protocol::command::DayPhase;
 use serde::{Deserialize, Serialize};
 
 /// Table sizes, in entries.
@@ -80,7 +81,7 @@ impl Limits {
         [
             ("assets", self.assets, 64),
             ("participants", self.participants, 72),
-            ("accounts", self.accounts, 176),
+            ("accounts", self.accounts, 256),
             ("transfers", self.transfers, 176),
             ("authorisations", self.authorisations, 176),
             ("authorisation_steps", self.authorisation_steps, 96),
@@ -105,8 +106,8 @@ impl Limits {
             self.payments,
             self.proposals,
         ];
-        // One more for liquidity saving by the clock.
-        rows.iter().map(|rows| *rows as usize).sum::<usize>() + 1
+        // One more for liquidity saving by the clock, and one for each phase.
+        rows.iter().map(|rows| *rows as usize).sum::<usize>() + 1 + DayPhase::ALL.len()
     }
 
     /// Memory that all tables take at most, bytes.

@@ -15,12 +15,14 @@ mod deadlines;
 mod handlers;
 mod index;
 mod instruments;
+mod intraday;
 mod ledger;
 mod limits;
 pub mod matching;
 mod outbox;
 mod postings;
 mod reference_data;
+mod schedule;
 mod settlement;
 mod snapshot;
 mod state;
@@ -164,9 +166,6 @@ impl Engine {
             Command::SetPaymentPriority(asked) => payments::set_payment_priority(state, asked, out),
             Command::MovePayment(asked) => payments::move_payment(state, asked, out),
             Command::SubmitGroup(asked, legs) => groups::submit_group(state, asked, legs, out),
-            Command::AllowPartialSettlement(asked) => {
-                groups::allow_partial_settlement(state, asked, out);
-            }
             Command::ProposeBatch(asked, items) => batches::propose_batch(state, asked, items, out),
             Command::CancelOnDisconnect(asked) => orders::cancel_on_disconnect(state, asked, out),
             Command::Disconnect(asked) => orders::disconnect(state, asked, out),
@@ -190,7 +189,13 @@ impl Engine {
             | Command::PledgeCollateral(_)
             | Command::ReleaseCollateral(_)
             | Command::SetFourEyes(_)
-            | Command::SetThrottle(_) => administration::administer(state, command, given, out),
+            | Command::SetThrottle(_)
+            | Command::SchedulePhase(_)
+            | Command::ExtendPhase(_)
+            | Command::SetOvernightCredit(_)
+            | Command::AllowPartialSettlement(_) => {
+                administration::administer(state, command, given, out)
+            }
             Command::Propose(asked, words) => {
                 four_eyes::propose(state, given.header.user, asked, words, out);
             }
@@ -207,7 +212,9 @@ impl Engine {
             | Command::QueryGroup(_)
             | Command::QueryAuthorisation(_)
             | Command::QueryProposals(_)
-            | Command::QueryThrottles(_) => unreachable!("queries are answered, not executed"),
+            | Command::QueryThrottles(_)
+            | Command::QueryDay(_)
+            | Command::QueryCredit(_) => unreachable!("queries are answered, not executed"),
         }
     }
 
@@ -255,6 +262,8 @@ impl Engine {
             Command::QueryTransfer(asked) => queries::query_transfer(state, asked, out),
             Command::QueryAuthorisation(asked) => queries::query_authorisation(state, asked, out),
             Command::QueryProposals(_) => four_eyes::query_proposals(state, out),
+            Command::QueryCredit(asked) => handlers::credit::query_credit(state, asked, out),
+            Command::QueryDay(_) => handlers::schedule::query_day(state, out),
             Command::QueryThrottles(_) => throttled::query_throttles(state, out),
             _ => panic!("commands are executed, not answered"),
         }

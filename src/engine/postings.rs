@@ -25,6 +25,8 @@ pub enum PostingKind {
 pub enum Cause {
     /// The command itself.
     Command,
+    /// The business day moved on: credit lent and repaid, cover given back.
+    Day,
     /// The item of that index in a batch.
     Item(u32),
     /// A pending transfer of that id that timed out.

@@ -5,6 +5,7 @@ use super::Engine;
 use super::approvals::Approvals;
 use super::collateral::Collateral;
 use super::deadlines::{DeadlineHead, Deadlines};
+use super::intraday::Intraday;
 use super::ledger::{AccountRow, Ledger};
 use super::limits::Limits;
 use super::matching::Matching;
@@ -28,6 +29,7 @@ impl Engine {
         let state = &self.state;
         write_rows(out, &[self.sequence, state.now.0])?;
         write_rows(out, &[state.day])?;
+        write_rows(out, &[state.schedule])?;
         write_rows(out, &[state.saving])?;
         write_rows(out, state.assets.rows())?;
         write_rows(out, state.participants.rows())?;
@@ -49,6 +51,7 @@ impl Engine {
         write_rows(out, state.groups.rows())?;
         write_rows(out, state.collateral.pools())?;
         write_rows(out, state.collateral.values())?;
+        write_rows(out, state.intraday.rows())?;
         write_rows(out, state.approvals.rows())?;
         write_rows(out, &[state.approvals.four_eyes()])?;
         write_rows(out, state.throttles.rows())?;
@@ -64,6 +67,7 @@ impl Engine {
             return Err(damaged("head"));
         };
         let day = read_one(input)?;
+        let schedule = read_one(input)?;
         let saving = read_one(input)?;
         let assets = Registry::restore(read_rows(input)?, limits.assets);
         let participants: Registry<ParticipantRow> =
@@ -93,6 +97,7 @@ impl Engine {
         let groups = Groups::restore(read_rows(input)?, limits.payments);
         let (pools, values) = (read_rows(input)?, read_rows(input)?);
         let collateral = Collateral::restore(pools, values, limits.accounts);
+        let intraday = Intraday::restore(read_rows(input)?, limits.accounts);
         let proposals = read_rows(input)?;
         let approvals = Approvals::restore(proposals, read_one(input)?, limits.proposals);
         let throttles = Throttles::restore(read_rows(input)?, limits.throttles);
@@ -114,11 +119,13 @@ impl Engine {
         state.payments = payments;
         state.groups = groups;
         state.collateral = collateral;
+        state.intraday = intraday;
         state.approvals = approvals;
         state.throttles = throttles;
         state.instruments = instruments;
         state.matching = matching;
         state.day = day;
+        state.schedule = schedule;
         state.saving = saving;
         state.risen.sequence = sequence;
         Ok(Engine { sequence, state })
@@ -130,6 +137,7 @@ impl Engine {
         let state = &self.state;
         let mut hasher = blake3::Hasher::new();
         hash_rows(&mut hasher, "day", &[state.day]);
+        hash_rows(&mut hasher, "schedule", &[state.schedule]);
         hash_rows(&mut hasher, "saving", &[state.saving]);
         hash_rows(&mut hasher, "assets", state.assets.rows());
         hash_rows(&mut hasher, "participants", state.participants.rows());
@@ -154,6 +162,7 @@ impl Engine {
         hash_rows(&mut hasher, "groups", state.groups.rows());
         hash_rows(&mut hasher, "pools", state.collateral.pools());
         hash_rows(&mut hasher, "values", state.collateral.values());
+        hash_rows(&mut hasher, "intraday", state.intraday.rows());
         hash_rows(&mut hasher, "proposals", state.approvals.rows());
         hash_rows(&mut hasher, "four eyes", &[state.approvals.four_eyes()]);
         hash_rows(&mut hasher, "throttles", state.throttles.rows());

@@ -7,10 +7,12 @@ use super::collateral::Collateral;
 use super::deadlines::Deadlines;
 use super::index::Handle;
 use super::instruments::InstrumentRow;
+use super::intraday::Intraday;
 use super::ledger::Ledger;
 use super::limits::Limits;
 use super::matching::Matching;
 use super::reference_data::{AssetRow, ParticipantRow, Registry};
+use super::schedule::Schedule;
 use super::settlement::groups::Groups;
 use super::settlement::netting::Netting;
 use super::settlement::queue::Payments;
@@ -40,9 +42,11 @@ pub(super) struct State {
     pub(super) payments: Payments,
     pub(super) groups: Groups,
     pub(super) collateral: Collateral,
+    pub(super) intraday: Intraday,
     pub(super) instruments: Registry<InstrumentRow>,
     pub(super) matching: Matching,
     pub(super) day: BusinessDay,
+    pub(super) schedule: Schedule,
     pub(super) approvals: Approvals,
     pub(super) throttles: Throttles,
     pub(super) saving: LiquiditySaving,
@@ -75,9 +79,11 @@ impl State {
             payments: Payments::new(limits.payments, limits.accounts, limits.window_days),
             groups: Groups::new(limits.payments),
             collateral: Collateral::new(limits.accounts),
+            intraday: Intraday::new(limits.accounts),
             instruments: Registry::new(limits.instruments),
             matching: Matching::new(limits),
             day: BusinessDay::new(),
+            schedule: Schedule::new(),
             approvals: Approvals::new(limits.proposals),
             throttles: Throttles::new(limits.throttles),
             saving: LiquiditySaving::new(),

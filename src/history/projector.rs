@@ -235,6 +235,7 @@ fn cause_of(
 ) -> Result<(u16, u128), String> {
     Ok(match cause {
         Cause::Command => (command.header.kind, id_of(decoded)),
+        Cause::Day => (CommandKind::SetPhase as u16, 0),
         Cause::Item(at) => {
             let Command::Transfers(_, asked) = decoded else {
                 return Err("an item moved money outside a batch".into());

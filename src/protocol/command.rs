@@ -297,6 +297,9 @@ wire_flags! {
         CLOSED = 8 "closed",
         /// Groups may move parts of their legs on it. Set by `allow_partial_settlement`.
         PARTIAL_SETTLEMENT = 16 "partial_settlement",
+        /// For instant payments, around the clock: between two such accounts payments, transfers
+        /// and authorisations do not ask the phase of the business day.
+        INSTANT = 32 "instant",
     }
 }
 
@@ -361,7 +364,7 @@ wire_struct! {
         participant: ParticipantId,
         /// What it holds.
         asset: AssetId,
-        /// How far below zero it may go, minor units.
+        /// How far below zero it may go, minor units, by day and night.
         credit_line: Amount = 0,
         /// What it may do.
         flags: AccountFlags = 0,
@@ -585,8 +588,10 @@ wire_struct! {
     pub struct SetCreditLine {
         /// The account.
         account: AccountId,
+        /// Stays overnight; else what is used of it is due at the end of the day.
+        permanent: Bool = 0,
         /// Reserved.
-        _reserved: [Zero; 8],
+        _reserved: [Zero; 7],
         /// Minor units.
         amount: Amount,
     }
@@ -1127,6 +1132,66 @@ wire_struct! {
     }
 }
 
+wire_enum! {
+    /// A phase in a command that may mean the present one.
+    pub enum PhaseChoice : u8 {
+        /// Closed.
+        Closed = 0 "closed",
+        /// Start of day.
+        Sod = 1 "sod",
+        /// Liquidity.
+        Liquidity = 2 "liquidity",
+        /// Open.
+        Open = 3 "open",
+        /// Customer payments have ended.
+        Cut1 = 4 "cut1",
+        /// Interbank payments have ended.
+        Cut2 = 5 "cut2",
+        /// End of day.
+        Eod1 = 6 "eod1",
+        /// End-of-day work.
+        Eod2 = 7 "eod2",
+        /// Reconciliation.
+        Recon = 8 "recon",
+        /// The present one.
+        Present = 255 "present",
+    }
+}
+
+wire_struct! {
+    /// Has a phase begin by the clock.
+    pub struct SchedulePhase {
+        /// When; 0 for no longer.
+        begins_at: Timestamp = 0,
+        /// Which phase.
+        phase: DayPhase,
+        /// Reserved.
+        _reserved: [Zero; 7],
+    }
+}
+
+wire_struct! {
+    /// Moves the end of a phase, and with it all that is scheduled behind it until the day closes.
+    pub struct ExtendPhase {
+        /// Seconds; below zero it ends earlier.
+        by_s: i32,
+        /// Which phase.
+        phase: PhaseChoice = 255,
+        /// Reserved.
+        _reserved: [Zero; 11],
+    }
+}
+
+wire_struct! {
+    /// Names the account that lends overnight what another has not repaid at the end of the day.
+    pub struct SetOvernightCredit {
+        /// The account that borrows.
+        account: AccountId,
+        /// The account that lends; 0 for none.
+        lender_account: AccountId = 0,
+    }
+}
+
 macro_rules! commands {
     ($( $(#[doc = $doc:literal])* $variant:ident = $code:literal $text:literal, $body:ident $(, $list:literal of $item:ident)? ; )*) => {
         wire_enum! {
@@ -1343,6 +1408,12 @@ commands! {
     Reject = 63 "reject", ProposalRef;
     /// Bounds commands and value per window.
     SetThrottle = 64 "set_throttle", SetThrottle;
+    /// Has a phase of the business day begin by the clock.
+    SchedulePhase = 65 "schedule_phase", SchedulePhase;
+    /// Extends a phase of the business day.
+    ExtendPhase = 66 "extend_phase", ExtendPhase;
+    /// Names who lends overnight what is not repaid.
+    SetOvernightCredit = 67 "set_overnight_credit", SetOvernightCredit;
     /// Lets groups move parts of their legs on an account, or no more so.
     AllowPartialSettlement = 70 "allow_partial_settlement", AllowPartialSettlement;
     /// Asks for an account.
@@ -1367,6 +1438,10 @@ commands! {
     QueryProposals = 1050 "query_proposals", Empty;
     /// Asks for the throttles and what is used of them.
     QueryThrottles = 1051 "query_throttles", Empty;
+    /// Asks where the business day stands.
+    QueryDay = 1052 "query_day", Empty;
+    /// Asks for the credit of an account, part by part.
+    QueryCredit = 1053 "query_credit", AccountRef;
     /// Asks for a group and its legs.
     QueryGroup = 1060 "query_group", PaymentRef;
 }
@@ -1405,6 +1480,10 @@ impl CommandKind {
                 | CommandKind::ReleaseCollateral
                 | CommandKind::SetFourEyes
                 | CommandKind::SetThrottle
+                | CommandKind::SchedulePhase
+                | CommandKind::ExtendPhase
+                | CommandKind::SetOvernightCredit
+                | CommandKind::AllowPartialSettlement
         )
     }
 }

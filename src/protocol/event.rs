@@ -2,15 +2,15 @@
 //! holds its default is left out of the JSON line.
 
 use super::command::{
-    AccountFlags, Algorithm, CommandKind, GroupProcedure, InstrumentPhase, OrderType, Priority,
-    Side, ThrottledKind, TimeInForce, TransferFlags,
+    AccountFlags, Algorithm, CommandKind, DayPhase, GroupProcedure, InstrumentPhase, OrderType,
+    Priority, Side, ThrottledKind, TimeInForce, TransferFlags,
 };
 use super::reason::{CancelReason, Reason};
 use super::units::{
     AccountId, Amount, AssetId, ClientOrderId, InstrumentId, OrderId, ParticipantId, PaymentId,
     Price, Quantity, Timestamp, TransferId,
 };
-use super::wire::{Field, WireStruct, Zero, wire_enum, wire_struct};
+use super::wire::{Bool, Field, WireStruct, Zero, wire_enum, wire_struct};
 
 wire_enum! {
     /// What made a payment settle.
@@ -735,6 +735,99 @@ wire_struct! {
     }
 }
 
+wire_struct! {
+    /// A phase of the business day began by the clock.
+    pub struct PhaseChanged {
+        /// Number of the day.
+        day: u64,
+        /// Its business date.
+        business_date: u32,
+        /// The phase.
+        phase: DayPhase,
+        /// Reserved.
+        _reserved: [Zero; 3],
+    }
+}
+
+wire_struct! {
+    /// Where the business day stands: `count` scheduled phases follow.
+    pub struct Day {
+        /// Its number, 0 before the first.
+        day: u64,
+        /// Its business date.
+        business_date: u32,
+        /// Scheduled phases that follow.
+        count: u16,
+        /// Its phase.
+        phase: DayPhase,
+        /// Reserved.
+        _reserved: [Zero; 1],
+    }
+}
+
+wire_struct! {
+    /// A phase that begins by the clock.
+    pub struct ScheduledPhase {
+        /// When.
+        begins_at: Timestamp,
+        /// Which.
+        phase: DayPhase,
+        /// Reserved.
+        _reserved: [Zero; 7],
+    }
+}
+
+wire_struct! {
+    /// Intraday credit that was due at the end of the day and is not repaid: the account pays
+    /// nothing until it is.
+    pub struct IntradayCreditOutstanding {
+        /// The account.
+        account: AccountId,
+        /// Reserved.
+        _reserved: [Zero; 8],
+        /// Minor units.
+        amount: Amount,
+    }
+}
+
+wire_struct! {
+    /// An overnight loan was drawn at the end of the day, or repaid in the morning.
+    pub struct OvernightCredit {
+        /// The account that borrows.
+        account: AccountId,
+        /// The account that lends.
+        lender_account: AccountId,
+        /// Minor units lent now.
+        drawn: Amount = 0,
+        /// Minor units repaid now.
+        repaid: Amount = 0,
+        /// Minor units owed from now on.
+        outstanding: Amount,
+    }
+}
+
+wire_struct! {
+    /// The credit of an account, part by part.
+    pub struct Credit {
+        /// The account.
+        account: AccountId,
+        /// Who lends overnight, 0 for nobody.
+        lender_account: AccountId = 0,
+        /// Minor units of its line that stay overnight.
+        permanent: Amount,
+        /// Minor units of its line for the day.
+        intraday: Amount,
+        /// Minor units that pledges give now.
+        pledged: Amount,
+        /// Minor units owed overnight.
+        overnight: Amount,
+        /// Whether the line for the day and pledges give credit now.
+        in_force: Bool,
+        /// Reserved.
+        _reserved: [Zero; 15],
+    }
+}
+
 macro_rules! events {
     ($( $(#[doc = $doc:literal])* $variant:ident = $code:literal $text:literal, $body:ident ; )*) => {
         wire_enum! {
@@ -867,4 +960,16 @@ events! {
     Throttles = 73 "throttles", Throttles;
     /// A throttle.
     Throttle = 74 "throttle", Throttle;
+    /// A phase of the business day began by the clock.
+    PhaseChanged = 75 "phase_changed", PhaseChanged;
+    /// Answer to query_day; what is scheduled follows.
+    Day = 76 "day", Day;
+    /// A phase is scheduled for that time.
+    ScheduledPhase = 77 "scheduled_phase", ScheduledPhase;
+    /// Intraday credit is due and not repaid.
+    IntradayCreditOutstanding = 78 "intraday_credit_outstanding", IntradayCreditOutstanding;
+    /// An overnight loan was drawn or repaid.
+    OvernightCredit = 79 "overnight_credit", OvernightCredit;
+    /// Answer to query_credit.
+    Credit = 85 "credit", Credit;
 }

@@ -197,6 +197,9 @@ pub fn own_id_field(kind: CommandKind) -> Option<&'static str> {
         | CommandKind::QueryDigest
         | CommandKind::QueryProposals
         | CommandKind::QueryThrottles
+        | CommandKind::QueryDay
+        | CommandKind::SchedulePhase
+        | CommandKind::ExtendPhase
         | CommandKind::SetFourEyes
         | CommandKind::Propose
         | CommandKind::Transfers

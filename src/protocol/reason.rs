@@ -274,6 +274,10 @@ wire_enum! {
         Throttled = 408 "throttled",
         /// No throttle is set for that.
         ThrottleNotFound = 409 "throttle_not_found",
+        /// No phase is scheduled there.
+        PhaseNotScheduled = 410 "phase_not_scheduled",
+        /// What its lender lent is not repaid.
+        OvernightCreditOutstanding = 411 "overnight_credit_outstanding",
     }
 }
 

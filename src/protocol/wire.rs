@@ -250,6 +250,7 @@ macro_rules! wire_enum {
             }
 
             /// The value of that code.
+            #[inline(always)]
             pub const fn from_code(code: $repr) -> Option<$name> {
                 match code { $($value => Some($name::$variant),)* _ => None }
             }

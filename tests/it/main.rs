@@ -1,6 +1,7 @@
 //! Integration tests: features, not functions. One binary, so that they link once.
 
 mod allocation;
+mod controls;
 mod exchange;
 mod floors;
 mod gridlock;

@@ -2,8 +2,8 @@
 //! it directly; what a second user has approved comes here without that question.
 
 use super::{
-    approvals, clock, collateral, liquidity, orders, participants, reference_data as setup,
-    rejected, saving, throttles,
+    approvals, clock, collateral, credit, groups, liquidity, orders, participants,
+    reference_data as setup, rejected, saving, schedule, throttles,
 };
 use crate::engine::outbox::Outbox;
 use crate::engine::state::State;
@@ -68,6 +68,12 @@ pub(in crate::engine) fn execute(state: &mut State, command: Command<'_>, out: &
         Command::PledgeCollateral(asked) => collateral::pledge_collateral(state, asked, out),
         Command::ReleaseCollateral(asked) => collateral::release_collateral(state, asked, out),
         Command::SetFourEyes(asked) => approvals::set_four_eyes(state, asked, out),
+        Command::SchedulePhase(asked) => schedule::schedule_phase(state, asked, out),
+        Command::ExtendPhase(asked) => schedule::extend_phase(state, asked, out),
+        Command::SetOvernightCredit(asked) => credit::set_overnight_credit(state, asked, out),
+        Command::AllowPartialSettlement(asked) => {
+            groups::allow_partial_settlement(state, asked, out);
+        }
         Command::SetThrottle(asked) => throttles::set_throttle(state, asked, out),
         _ => unreachable!("no administrative command"),
     }

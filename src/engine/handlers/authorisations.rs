@@ -61,7 +61,7 @@ fn check_authorise(state: &State, asked: &Authorise) -> Result<(Handle, Handle),
         return Err(Reason::TimeOutOfRange);
     }
     let (debit, credit) = find_sides(state, asked.debit_account, asked.credit_account)?;
-    check_phase(state)?;
+    check_phase(state, debit, credit)?;
     state.ledger.check_open(debit, credit)?;
     state.ledger.check_pend(debit, credit, asked.amount)?;
     if !state.authorisations.has_room() {
@@ -218,7 +218,7 @@ fn check_step(
     if !agrees(asked.debit_account.0, row.debit) || !agrees(asked.credit_account.0, row.credit) {
         return Err(Reason::ExistsWithDifferentContent);
     }
-    check_phase(state)?;
+    check_phase(state, row.debit, row.credit)?;
     if named && !state.authorisation_steps.has_room() {
         return Err(Reason::CapacityExhausted);
     }
@@ -280,8 +280,8 @@ fn refundable_to(state: &State) -> u32 {
     state.authorisations.day() + state.refund_days
 }
 
-fn check_phase(state: &State) -> Result<(), Reason> {
-    if state.day.admits_transfer() {
+fn check_phase(state: &State, debit: Handle, credit: Handle) -> Result<(), Reason> {
+    if state.day.admits_transfer() || state.ledger.are_instant(debit, credit) {
         Ok(())
     } else {
         Err(Reason::PhaseForbids)

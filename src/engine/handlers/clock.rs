@@ -1,14 +1,16 @@
 //! The business day and the clock: what time and phases bring with them.
 
 use super::{
-    approvals, authorisations, collateral, groups, ok, orders, payments, rejected, saving,
+    approvals, authorisations, credit, groups, ok, orders, payments, rejected, saving, schedule,
     transfers,
 };
+use crate::engine::business_day::PhaseWork;
 use crate::engine::deadlines::Due;
 use crate::engine::outbox::Outbox;
 use crate::engine::postings::Cause;
+use crate::engine::settlement::payment::{INSTANT, WAITS_FOR_DAY};
 use crate::engine::state::State;
-use crate::protocol::command::{CommandKind, SetPhase};
+use crate::protocol::command::{CommandKind, DayPhase, SetPhase};
 use crate::protocol::reason::Reason;
 
 /// Moves the business day on and does the work of every phase passed.
@@ -24,22 +26,49 @@ pub(in crate::engine) fn set_phase(state: &mut State, asked: &SetPhase, out: &mu
     };
     // From here it succeeds.
     ok(CommandKind::SetPhase, out);
+    move_on(state, asked.phase, (work, date), out);
+}
+
+/// Does the work of every phase passed. `date` is the business date from then on.
+pub(super) fn move_on(
+    state: &mut State,
+    phase: DayPhase,
+    (work, date): (PhaseWork, u32),
+    out: &mut Outbox,
+) {
+    schedule::pass(state, phase);
     if work.ends_day {
         payments::reject_queued(state, out);
-        collateral::repay(state, out);
+        state.ledger.because(Cause::Day);
+        credit::end_day(state, out);
         orders::expire_day_orders(state, out);
     }
-    state.day.move_to(asked.phase, work, date);
+    state.day.move_to(phase, work, date);
     // What only the phase kept waiting may go now.
+    mark_waiting_for_day(state);
     state.look_again();
     if work.starts_day {
+        approvals::start_day(state, out);
+        credit::start_day(state, out);
+        state.throttles.start_day();
         payments::start_day(state, out);
         state.matching.roll_day();
         state.transfers.roll();
         state.authorisations.roll();
         state.authorisation_steps.roll();
-        state.throttles.start_day();
-        approvals::start_day(state, out);
+    }
+    state.ledger.because(Cause::Command);
+}
+
+/// Keeps back every waiting payment that asks the phase where that settles nothing, and no other.
+fn mark_waiting_for_day(state: &mut State) {
+    let settles = state.day.settles();
+    for payment in state.payments.queue_order() {
+        let row = state.payments.row(payment);
+        let waits = !settles && !row.has(INSTANT);
+        if row.has(WAITS_FOR_DAY) != waits {
+            state.payments.set_flag(payment, WAITS_FOR_DAY, waits);
+        }
     }
 }
 
@@ -64,6 +93,7 @@ pub(in crate::engine) fn let_lapse(state: &mut State, out: &mut Outbox) {
             Some(Due::Payment(handle)) => payments::come_due(state, handle, out),
             Some(Due::Group(handle)) => groups::come_due(state, handle, out),
             Some(Due::Saving) => saving::run_by_clock(state, out),
+            Some(Due::Phase(phase)) => schedule::begin(state, phase, out),
             Some(Due::Proposal(id)) => approvals::expire(state, id, out),
             None => break,
         }

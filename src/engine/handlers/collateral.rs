@@ -2,6 +2,7 @@
 //! collateral gives a group that is short of cash exactly what is missing, for securities that it
 //! buys or that its buyer has. A lower value takes credit back, and where it was used calls margin.
 
+use super::credit::is_given;
 use super::{answer, ok, rejected};
 use crate::engine::collateral::{PoolRow, ValueRow, WHOLE_BPS};
 use crate::engine::index::Handle;
@@ -60,6 +61,8 @@ pub(in crate::engine) fn set_collateral_pool(
                 let pool = PoolRow::new(cash, securities, asked.cap, automatic);
                 state.collateral.add(pool);
                 state.payments.back(securities, cash);
+                let gives = state.day.gives_credit();
+                state.intraday.open(cash, gives);
                 at
             }
         }
@@ -112,7 +115,7 @@ pub(in crate::engine) fn pledge_collateral(state: &mut State, asked: &Pledge, ou
     pool.pledged += asked.quantity.0;
     state.ledger.hold(pool.securities, asked.quantity);
     ok(kind, out);
-    grant(state, at, worth(state, at));
+    grant(state, at, entitled(state, at));
     tell(state, at, out);
 }
 
@@ -124,7 +127,10 @@ pub(in crate::engine) fn release_collateral(state: &mut State, asked: &Pledge, o
         let rest = pool.pledged.checked_sub(asked.quantity.0);
         let rest = rest.ok_or(Reason::OutOfRange)?;
         let taken = pool.credit.saturating_sub(value(state, at, rest));
-        if state.ledger.row(pool.cash).available() < taken as i128 {
+        let loan = state.intraday.find(pool.cash);
+        let loan = loan.map_or(0, |at| state.intraday.rows()[at].loan);
+        if state.ledger.row(pool.cash).available() < taken as i128 || loan > value(state, at, rest)
+        {
             return Err(Reason::InsufficientLiquidity);
         }
         Ok(at)
@@ -172,6 +178,19 @@ fn worth(state: &State, at: Handle) -> u128 {
     value(state, at, state.collateral.pool(at).pledged)
 }
 
+/// The credit that all a pool holds gives now: by night nothing, but for automatic credit that is not
+/// repaid.
+fn entitled(state: &State, at: Handle) -> u128 {
+    let (pool, worth) = (state.collateral.pool(at), worth(state, at));
+    if is_given(state, pool.cash) {
+        worth
+    } else if pool.is_automatic() {
+        pool.credit.min(worth)
+    } else {
+        0
+    }
+}
+
 /// Makes the credit that a pool gives `credit`, in its account's line.
 fn grant(state: &mut State, at: Handle, credit: u128) {
     let pool = state.collateral.pool_mut(at);
@@ -192,7 +211,7 @@ fn revalue(state: &mut State, at: Handle, out: &mut Outbox) {
     let credit = if pool.is_automatic() {
         pool.credit.min(worth)
     } else {
-        worth
+        entitled(state, at)
     };
     if credit == pool.credit {
         return;
@@ -240,7 +259,7 @@ pub(super) fn plan_pledge(
 ) -> Option<AutoPledge> {
     let at = state.collateral.find(cash)?;
     let pool = state.collateral.pool(at);
-    if !pool.is_automatic() || pool.credit + missing > pool.cap {
+    if !pool.is_automatic() || pool.credit + missing > pool.cap || !is_given(state, cash) {
         return None;
     }
     let value = state
@@ -270,9 +289,33 @@ pub(super) fn hold_pledge(state: &mut State, pledge: AutoPledge, out: &mut Outbo
     tell(state, pledge.pool, out);
 }
 
+/// The day is over: what pledges by command gave ends with it.
+pub(super) fn withdraw(state: &mut State, out: &mut Outbox) {
+    for at in 0..state.collateral.pools().len() as u32 {
+        let pool = state.collateral.pool(at);
+        if !pool.is_automatic() && pool.credit > 0 {
+            grant(state, at, 0);
+            tell(state, at, out);
+        }
+    }
+}
+
+/// Credit for the day is back: what was pledged by command gives it again.
+pub(super) fn give_again(state: &mut State, cash: Handle, out: &mut Outbox) {
+    let Some(at) = state.collateral.find(cash) else {
+        return;
+    };
+    let pool = *state.collateral.pool(at);
+    let credit = worth(state, at);
+    if !pool.is_automatic() && credit != pool.credit {
+        grant(state, at, credit);
+        tell(state, at, out);
+    }
+}
+
 /// The day is over: automatic credit is repaid as far as there is cash, and what covered it goes
 /// free. What cannot be repaid is called.
-pub(in crate::engine) fn repay(state: &mut State, out: &mut Outbox) {
+pub(super) fn repay(state: &mut State, out: &mut Outbox) {
     for at in 0..state.collateral.pools().len() as u32 {
         let pool = *state.collateral.pool(at);
         if !pool.is_automatic() || pool.credit == 0 {

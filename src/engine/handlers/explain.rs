@@ -43,9 +43,6 @@ impl Explainer {
         if let Some(reason) = row.kept_back_by() {
             return Explanation::new(reason);
         }
-        if !super::payments::may_settle(state) {
-            return Explanation::new(Reason::PhaseForbids);
-        }
         if let Some(group) = row.group() {
             return match self.obstacle(state, group) {
                 // It may go, and will when release gets to it.

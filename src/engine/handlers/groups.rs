@@ -10,7 +10,7 @@ use crate::engine::index::Handle;
 use crate::engine::ledger::NOTIONAL_MAX;
 use crate::engine::outbox::Outbox;
 use crate::engine::settlement::groups::{NewGroup, PERMILLE};
-use crate::engine::settlement::payment::NONE;
+use crate::engine::settlement::payment::{INSTANT, NONE, WAITS_FOR_DAY};
 use crate::engine::settlement::queue::NewPayment;
 use crate::engine::settlement::together::{Obstacle, Together};
 use crate::engine::state::State;
@@ -60,13 +60,21 @@ fn check(state: &State, asked: &SubmitGroup, legs: &[Leg]) -> Result<(), Reason>
         check_leg(state, leg)?;
     }
     check_times(state, Timestamp(0), asked.latest_at)?;
-    if !state.day.admits_payment(asked.priority) {
+    if !state.day.admits_payment(asked.priority) && !are_instant(state, legs) {
         return Err(Reason::PhaseForbids);
     }
     if !state.payments.has_room(legs.len()) || !state.groups.has_room() {
         return Err(Reason::CapacityExhausted);
     }
     Ok(())
+}
+
+/// Whether every leg goes between accounts for instant payments.
+fn are_instant(state: &State, legs: &[Leg]) -> bool {
+    legs.iter().all(|leg| {
+        let sides = find_sides(state, leg.debit_account, leg.credit_account);
+        sides.is_ok_and(|(debtor, creditor)| state.ledger.are_instant(debtor, creditor))
+    })
 }
 
 fn check_leg(state: &State, leg: &Leg) -> Result<(), Reason> {
@@ -122,6 +130,7 @@ fn compare(state: &State, old: Handle, asked: &SubmitGroup, legs: &[Leg]) -> Rea
 fn record(state: &mut State, asked: &SubmitGroup, legs: &[Leg]) -> Handle {
     let group = state.groups.next();
     let first = state.payments.rows().len() as u32;
+    let is_instant = are_instant(state, legs);
     for (at, leg) in legs.iter().enumerate() {
         let sides = find_sides(state, leg.debit_account, leg.credit_account);
         let (debtor, creditor) = sides.expect("checked before commit");
@@ -138,7 +147,10 @@ fn record(state: &mut State, asked: &SubmitGroup, legs: &[Leg]) -> Handle {
         };
         let is_last = at + 1 == legs.len();
         let next_leg = if is_last { NONE } else { first + at as u32 + 1 };
-        state.payments.record_leg(&payment, group, next_leg);
+        let flags = if is_instant { INSTANT } else { 0 };
+        state
+            .payments
+            .record_leg(&payment, (group, next_leg), flags);
     }
     state.groups.add(&NewGroup {
         id: asked.id,
@@ -182,13 +194,6 @@ pub(in crate::engine) fn find_obstacle(
     together: &mut Together,
     legs: &mut Vec<Handle>,
 ) -> Option<Obstacle> {
-    if !super::payments::may_settle(state) {
-        let account = state
-            .payments
-            .row(state.groups.row(group).first_leg())
-            .debtor;
-        return Some(Obstacle::new(account, Reason::PhaseForbids));
-    }
     legs.clear();
     legs.extend(legs_of(state, group));
     let overflow = legs.iter().find_map(|leg| find_overflow(state, *leg));
@@ -263,7 +268,8 @@ fn try_by(state: &mut State, group: Handle, by: SettledBy, out: &mut Outbox) -> 
 fn settle_part(state: &mut State, group: Handle, by: SettledBy, out: &mut Outbox) -> bool {
     let row = state.groups.row(group);
     let (left, least) = (row.lots_left(), row.least_part());
-    if !row.settles_in_parts() || !super::payments::may_settle(state) {
+    let waits_for_day = state.payments.row(row.first_leg()).has(WAITS_FOR_DAY);
+    if !row.settles_in_parts() || waits_for_day {
         return false;
     }
     let lots = most_lots(state, group, left);

@@ -1,7 +1,6 @@
 //! Liquidity: credit lines, reservations and limits. What raises an account's means releases what
 //! waits for it; what lowers them below what is used takes nothing back, but lets nothing more out.
 
-use super::collateral::credit_of;
 use super::{answer, rejected};
 use crate::engine::index::Handle;
 use crate::engine::ledger::NOTIONAL_MAX;
@@ -14,7 +13,8 @@ use crate::protocol::command::{
 use crate::protocol::reason::Reason;
 use crate::protocol::units::{AccountId, Amount};
 
-/// Sets how far an account may go below zero, beside what its pledges give.
+/// Sets how far an account may go below zero, beside what its pledges give: for the day, or for
+/// good.
 pub(in crate::engine) fn set_credit_line(
     state: &mut State,
     asked: &SetCreditLine,
@@ -28,10 +28,7 @@ pub(in crate::engine) fn set_credit_line(
         return;
     }
     // From here it succeeds.
-    let pledged = credit_of(state, account);
-    state
-        .ledger
-        .set_credit_line(account, Amount(asked.amount.0 + pledged));
+    super::credit::set_line(state, account, asked.amount, asked.permanent.is_yes());
     done(state, kind, asked.account, account, out);
 }
 

@@ -7,6 +7,7 @@ pub(super) mod authorisations;
 pub(super) mod batches;
 pub(super) mod clock;
 pub(super) mod collateral;
+pub(super) mod credit;
 mod explain;
 pub(super) mod fills;
 pub(super) mod groups;
@@ -20,6 +21,7 @@ pub(super) mod queries;
 pub(super) mod reference_data;
 pub(super) mod release;
 pub(super) mod saving;
+pub(super) mod schedule;
 pub(super) mod throttles;
 pub(super) mod transfers;
 

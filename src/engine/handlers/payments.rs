@@ -11,11 +11,11 @@ use crate::engine::deadlines::{Due, NO_DEADLINE};
 use crate::engine::index::Handle;
 use crate::engine::ledger::NOTIONAL_MAX;
 use crate::engine::outbox::Outbox;
-use crate::engine::settlement::payment::{HELD, NOT_DUE, PaymentRow};
+use crate::engine::settlement::payment::{HELD, INSTANT, NOT_DUE, PaymentRow, WAITS_FOR_DAY};
 use crate::engine::settlement::queue::NewPayment;
 use crate::engine::state::State;
 use crate::protocol::command::{
-    CommandKind, MovePayment, PaymentRef, Priority, SetPaymentPriority, SubmitPayment,
+    CommandKind, MovePayment, PaymentRef, SetPaymentPriority, SubmitPayment,
 };
 use crate::protocol::event::{EventKind, PaymentMoved, PaymentState, SettledBy};
 use crate::protocol::reason::Reason;
@@ -68,6 +68,7 @@ pub(in crate::engine) fn submit_payment(
             );
         }
         Disposition::Wait(reason, flags) => {
+            let flags = flags | day_flags(state, payment.debtor, payment.creditor);
             let handle = state.payments.record_waiting(&payment, reason, flags);
             plan(state, handle);
             let kind = if flags & NOT_DUE != 0 {
@@ -128,7 +129,7 @@ fn check(state: &State, asked: &SubmitPayment) -> Result<NewPayment, Reason> {
     } else {
         state.day.admits_payment(asked.priority)
     };
-    if !admitted {
+    if !admitted && !state.ledger.are_instant(debtor, creditor) {
         return Err(Reason::PhaseForbids);
     }
     let return_of = check_return(state, asked, debtor, creditor)?;
@@ -380,10 +381,13 @@ fn dispose_again(state: &mut State, payment: Handle, out: &mut Outbox) {
 }
 
 /// Rejects everything that is queued: the day is over. What waits for a later day stays, and so does
-/// what waits for a time and names no day.
+/// what waits for a time and names no day, or does not ask the day.
 pub(in crate::engine) fn reject_queued(state: &mut State, out: &mut Outbox) {
     for payment in state.payments.queue_order() {
         let row = state.payments.row(payment);
+        if row.has(INSTANT) {
+            continue;
+        }
         if let Some(group) = row.group() {
             if row.is_waiting() {
                 groups::expire(state, group, Reason::EndOfDay, out);
@@ -541,7 +545,18 @@ pub(super) fn come_due(state: &mut State, payment: Handle, out: &mut Outbox) {
     }
 }
 
-/// Payments of a class may settle: the phase admits them.
+/// What the phase of the day means to a payment that waits.
+fn day_flags(state: &State, debtor: Handle, creditor: Handle) -> u8 {
+    if state.ledger.are_instant(debtor, creditor) {
+        INSTANT
+    } else if state.day.settles() {
+        0
+    } else {
+        WAITS_FOR_DAY
+    }
+}
+
+/// Whether anything queued may settle: the phase says so, or there are accounts that do not ask it.
 pub(super) fn may_settle(state: &State) -> bool {
-    state.day.admits_payment(Priority::High)
+    state.day.settles() || state.ledger.has_instant()
 }

@@ -54,10 +54,11 @@ fn visit_account(
     looks: &mut u32,
     out: &mut Outbox,
 ) -> Option<Handle> {
-    if !super::payments::may_settle(state) {
+    let account = visit.account;
+    let eligible = |class: &Priority| state.payments.eligible(account, *class);
+    if Priority::ALL.iter().map(eligible).sum::<u32>() == 0 {
         return None;
     }
-    let account = visit.account;
     let resume = visit.resume();
     let from = resume.map_or(Priority::Urgent, |payment| {
         state.payments.row(payment).class()
@@ -228,9 +229,6 @@ pub(in crate::engine) fn standing(state: &State, payment: Handle) -> Standing {
     }
     if row.is_late(state.now) {
         return Standing::Late;
-    }
-    if !super::payments::may_settle(state) {
-        return Standing::Waits(Reason::PhaseForbids);
     }
     if state
         .payments

@@ -22,8 +22,12 @@ pub(in crate::engine) const HELD: u8 = 1;
 pub(in crate::engine) const NOT_DUE: u8 = 2;
 /// One of its participants may not pay or not receive.
 pub(in crate::engine) const BLOCKED: u8 = 4;
+/// The phase of the day settles nothing.
+pub(in crate::engine) const WAITS_FOR_DAY: u8 = 8;
+/// It goes between accounts for instant payments and does not ask the phase; a group's legs all do.
+pub(in crate::engine) const INSTANT: u8 = 16;
 /// What keeps a payment from taking part while it keeps its place.
-const KEPT_BACK: u8 = HELD | NOT_DUE | BLOCKED;
+const KEPT_BACK: u8 = HELD | NOT_DUE | BLOCKED | WAITS_FOR_DAY;
 
 /// One payment. Rows are never reused within the window.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -168,6 +172,7 @@ impl PaymentRow {
             (NOT_DUE, Reason::NotYetDue),
             (HELD, Reason::Held),
             (BLOCKED, Reason::ParticipantBlocked),
+            (WAITS_FOR_DAY, Reason::PhaseForbids),
         ]
         .into_iter()
         .find_map(|(flag, reason)| self.has(flag).then_some(reason))

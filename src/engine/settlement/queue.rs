@@ -318,14 +318,14 @@ impl Payments {
     pub(in crate::engine) fn record_leg(
         &mut self,
         payment: &NewPayment,
-        group: Handle,
-        next_leg: u32,
+        (group, next_leg): (Handle, u32),
+        flags: u8,
     ) -> Handle {
         let handle = self.record(payment, PaymentState::Queued, Reason::Created);
         let row = &mut self.rows[handle as usize];
         row.group = group;
         row.next_leg_or_date = next_leg;
-        self.begin_waiting(handle, 0);
+        self.begin_waiting(handle, flags);
         handle
     }
 

@@ -243,8 +243,9 @@ impl Generator {
 
     fn set_credit_line(&mut self) -> SetCreditLine {
         SetCreditLine {
+            permanent: Bool::Yes,
             account: AccountId(1 + self.below(ACCOUNTS_MAX)),
-            _reserved: [Zero::Zero; 8],
+            _reserved: [Zero::Zero; 7],
             amount: Amount(match self.below(12) {
                 0 => u128::MAX,
                 1 => (1 << 96) - 1,
