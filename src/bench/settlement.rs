@@ -3,7 +3,7 @@
 
 use super::histogram;
 use super::workload::{create_account, create_asset, create_participant, transfer};
-use crate::engine::{Engine, Limits, Outbox, Take};
+use crate::engine::{Engine, Limits, Outbox, PaymentsMemory, Take};
 use crate::protocol::command::{
     AccountFlags, Algorithm, AlgorithmChoice, CommandKind, Priority, RunLiquiditySaving,
     SetLiquiditySaving, SubmitPayment, Switch,
@@ -14,6 +14,7 @@ use crate::protocol::units::{AccountId, Amount, PaymentId, Timestamp};
 use crate::protocol::wire::Zero;
 use hdrhistogram::Histogram;
 use rand::{RngExt, SeedableRng};
+use rand_distr::{Distribution, Zipf};
 use rand_pcg::Pcg64Mcg;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,31 @@ pub struct Queues {
     payments: u128,
     /// What each account owes in all, minor units.
     owes: Vec<u128>,
+    shape: Shape,
+    zipf: Zipf<f64>,
+}
+
+/// Who pays whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Debtors and creditors uniform.
+    Uniform,
+    /// Both after Zipf: the first account pays and gets as much as the second and third together.
+    Zipf,
+    /// All that is queued waits at two accounts, and half of what comes in pays one of them: each
+    /// time money comes to a queue of tens of thousands.
+    TwoDebtors,
+}
+
+impl Shape {
+    /// In a few words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Shape::Uniform => "uniform",
+            Shape::Zipf => "Zipf",
+            Shape::TwoDebtors => "two debtors",
+        }
+    }
 }
 
 /// What one run of an algorithm did.
@@ -44,7 +70,7 @@ pub struct Run {
 
 impl Queues {
     /// `accounts` settlement accounts, of a participant each, and room for `payments`.
-    pub fn open(accounts: u64, payments: u64, seed: u64) -> Queues {
+    pub fn open(accounts: u64, payments: u64, shape: Shape, seed: u64) -> Queues {
         let room = |n: u64| u32::try_from(n).unwrap_or(Limits::ENTRIES_MAX);
         let limits = Limits {
             accounts: room(accounts + 16),
@@ -63,6 +89,8 @@ impl Queues {
             accounts,
             payments: 0,
             owes: vec![0; accounts as usize + 1],
+            shape,
+            zipf: Zipf::new(accounts as f64, 1.0).expect("a sound shape"),
         };
         queues.apply(&create_asset(1, "EUR"));
         queues.apply(&create_participant(u32::MAX - 1, "CB"));
@@ -90,19 +118,29 @@ impl Queues {
         self.apply(&CommandFrame::new(CommandKind::SetLiquiditySaving, &body));
     }
 
-    /// Queues `count` payments while nobody has money. Debtors and creditors are uniform, amounts
-    /// log-uniform over 1 to about a million, 90 % normal, 9 % high, 1 % urgent.
+    /// Queues `count` payments while nobody has money. Amounts are log-uniform over 1 to about a
+    /// million, 90 % normal, 9 % high, 1 % urgent; with two debtors all are normal.
     pub fn queue(&mut self, count: u64) {
         for _ in 0..count {
-            let frame = self.payment();
+            let (debtor, creditor) = match self.shape {
+                Shape::TwoDebtors => {
+                    let debtor = self.rng.random_range(1..=2);
+                    (debtor, self.rng.random_range(3..=self.accounts))
+                }
+                Shape::Uniform | Shape::Zipf => self.sides(),
+            };
+            let frame = self.payment(debtor, creditor);
             self.apply(&frame);
         }
     }
 
-    /// Gives every account `per_mille` of what it owes.
+    /// Gives every account `per_mille` of what it owes. With two debtors all others get what they
+    /// will need, too.
     pub fn fund(&mut self, per_mille: u128) {
+        let two = self.shape == Shape::TwoDebtors;
         for account in 1..=self.accounts {
-            let amount = self.owes[account as usize] * per_mille / 1_000;
+            let spare = if two && account > 2 { 1 << 30 } else { 0 };
+            let amount = self.owes[account as usize] * per_mille / 1_000 + spare;
             let body = transfer(u128::from(account), ISSUER, account, amount);
             self.apply(&CommandFrame::new(CommandKind::Transfer, &body));
         }
@@ -141,11 +179,17 @@ impl Queues {
         }
     }
 
+    /// What the room of payments takes.
+    pub fn memory(&self) -> PaymentsMemory {
+        self.engine.payments_memory()
+    }
+
     /// Submits `count` payments, one at a time; the latency of each.
     pub fn entries(&mut self, count: u64) -> Histogram<u64> {
         let mut latency = histogram();
         for _ in 0..count {
-            let frame = self.payment();
+            let (debtor, creditor) = self.sides();
+            let frame = self.payment(debtor, creditor);
             let started = Instant::now();
             self.engine
                 .apply(self.engine.sequence() + 1, frame.as_ref(), &mut self.outbox);
@@ -160,10 +204,35 @@ impl Queues {
         self.engine.audit()
     }
 
-    fn payment(&mut self) -> CommandFrame {
-        let debtor = self.rng.random_range(1..=self.accounts);
-        let step = self.rng.random_range(1..self.accounts);
-        let creditor = (debtor - 1 + step) % self.accounts + 1;
+    /// Debtor and creditor of the next payment.
+    fn sides(&mut self) -> (u64, u64) {
+        match self.shape {
+            Shape::Uniform => {
+                let debtor = self.rng.random_range(1..=self.accounts);
+                let step = self.rng.random_range(1..self.accounts);
+                (debtor, (debtor - 1 + step) % self.accounts + 1)
+            }
+            Shape::Zipf => loop {
+                let debtor = self.zipf.sample(&mut self.rng) as u64;
+                let creditor = self.zipf.sample(&mut self.rng) as u64;
+                if debtor != creditor {
+                    return (debtor, creditor);
+                }
+            },
+            Shape::TwoDebtors => {
+                let debtor = self.rng.random_range(3..=self.accounts);
+                let creditor = if self.rng.random() {
+                    self.rng.random_range(1..=2)
+                } else {
+                    let step = self.rng.random_range(1..self.accounts - 2);
+                    (debtor - 3 + step) % (self.accounts - 2) + 3
+                };
+                (debtor, creditor)
+            }
+        }
+    }
+
+    fn payment(&mut self, debtor: u64, creditor: u64) -> CommandFrame {
         let size = self.rng.random_range(0..20u32);
         let amount = self.rng.random_range(1..=2u128 << size);
         self.owes[debtor as usize] += amount;
@@ -177,6 +246,7 @@ impl Queues {
             earliest_at: Timestamp(0),
             latest_at: Timestamp(0),
             priority: match self.rng.random_range(0..100) {
+                _ if self.shape == Shape::TwoDebtors => Priority::Normal,
                 0 => Priority::Urgent,
                 1..10 => Priority::High,
                 _ => Priority::Normal,

@@ -1,10 +1,10 @@
 //! `millrace bench`: what this machine does with this release.
 
 mod ledger;
+mod settlement;
 
 use super::CliError;
 use crate::bench::chart::{Labels, Series, draw_growth};
-use crate::bench::settlement::Queues;
 use crate::bench::wire::{Stages, Wire};
 use crate::bench::workload::{Orders, Payments, Transfers, TwoPhase, Workload};
 use crate::bench::{engine, human, journal, machine, percentiles, pipeline, yardstick};
@@ -13,7 +13,6 @@ use crate::engine::Limits;
 use crate::node::Node;
 use crate::pipeline::threads::CoreChoice;
 use crate::process::NodeProcess;
-use crate::protocol::command::Algorithm;
 use crate::protocol::command::ITEMS_MAX;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
@@ -153,7 +152,8 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         What::Engine if args.curve => run_curve(args)?,
         What::Engine => run_engine(args)?,
         What::Journal => run_journal(args)?,
-        What::Settlement => run_settlement(args)?,
+        What::Settlement if args.curve => settlement::run_curve(args)?,
+        What::Settlement => settlement::run(args)?,
         What::Pipeline => run_pipeline(args)?,
         What::Wire if args.workload == Kind::Ledger => ledger::run(args)?,
         What::Wire if args.stages => run_stages(args)?,
@@ -324,64 +324,6 @@ fn place(args: &Args) -> Result<Place, CliError> {
         path: made.path().to_owned(),
         _temporary: Some(made),
     })
-}
-
-/// Accounts and queued payments of each row of the settlement benchmark.
-const QUEUES: [(u64, u64); 2] = [(500, 100_000), (500, 1_000_000)];
-
-fn run_settlement(args: &Args) -> Result<Report, CliError> {
-    let mut lines = Vec::new();
-    let mut rows = Vec::new();
-    let audited = |queues: &Queues| {
-        let sound = queues.audit();
-        sound.map_err(|why| CliError::Failed(format!("audit after the run: {why}")))
-    };
-    for (accounts, queued) in QUEUES {
-        for (name, algorithm) in [("grp", Algorithm::Grp), ("greedy", Algorithm::Greedy)] {
-            let mut queues = Queues::open(accounts, queued + 16, args.seed);
-            queues.switch(false, false);
-            queues.queue(queued);
-            // The first run finds no money; it takes the memory that runs work in.
-            queues.run(algorithm);
-            let repeats = (0..5).map(|_| queues.run(algorithm).elapsed);
-            let least = repeats.min().expect("five");
-            let idle = (queues.queued(), least);
-            queues.fund(20);
-            let waiting = queues.queued();
-            let run = queues.run(algorithm);
-            audited(&queues)?;
-            lines.push(format!(
-                "{name} over {} queued, {accounts} accounts, no money, nothing settles: {}",
-                idle.0,
-                human(idle.1.as_nanos() as u64),
-            ));
-            lines.push(format!(
-                "{name} over {waiting} queued, {accounts} accounts, 2 % liquidity: {}, settled {}",
-                human(run.elapsed.as_nanos() as u64),
-                run.settled
-            ));
-            rows.push(json!({
-                "idle_queued": idle.0, "idle_ns": idle.1.as_nanos() as u64,
-                "algorithm": name, "accounts": accounts, "queued": waiting,
-                "ns": run.elapsed.as_nanos() as u64, "settled": run.settled,
-            }));
-        }
-    }
-    let (accounts, queued, entries) = (1_000, 100_000, 200_000);
-    let mut queues = Queues::open(accounts, queued + entries + 16, args.seed);
-    queues.switch(true, true);
-    queues.queue(queued);
-    queues.fund(20);
-    let before = queues.queued();
-    let latency = queues.entries(entries);
-    audited(&queues)?;
-    lines.push(format!(
-        "entry while {before} to {} wait at {accounts} accounts: {}",
-        queues.queued(),
-        quantiles(&latency)
-    ));
-    let value = json!({ "runs": rows, "entry": percentiles(&latency) });
-    Ok((lines, value))
 }
 
 fn run_journal(args: &Args) -> Result<Report, CliError> {

@@ -14,8 +14,6 @@ const EMPTY: u64 = 0;
 pub(super) struct Index {
     /// `hash << 32 | handle + 1`; 0 is empty.
     entries: Vec<u64>,
-    /// The bucket of a hash is its top bits: `hash >> shift`.
-    shift: u32,
     len: u32,
     capacity: u32,
 }
@@ -23,12 +21,11 @@ pub(super) struct Index {
 impl Index {
     /// An index for at most `capacity` rows, at a load of at most one half.
     pub(super) fn new(capacity: u32) -> Index {
-        let buckets = (u64::from(capacity.max(8)) * 2).next_power_of_two();
+        let buckets = u64::from(capacity.max(8)) * 2;
         assert!(buckets <= 1 << 32, "an index has at most 2^32 buckets");
         Index {
             // Zeroed memory comes untouched from the system.
             entries: vec![EMPTY; buckets as usize],
-            shift: 32 - buckets.trailing_zeros(),
             len: 0,
             capacity,
         }
@@ -124,8 +121,7 @@ impl Index {
                 break;
             }
             let home = self.bucket_of((entry >> 32) as u32);
-            let mask = self.entries.len() - 1;
-            if bucket.wrapping_sub(home) & mask >= bucket.wrapping_sub(hole) & mask {
+            if self.distance(home, bucket) >= self.distance(hole, bucket) {
                 self.entries[hole] = entry;
                 hole = bucket;
             }
@@ -159,14 +155,35 @@ impl Index {
         self.len = 0;
     }
 
+    /// The bucket of a hash is where it lies among all hashes, whatever their number: an index takes
+    /// 16 bytes a row, and not up to 32 as with a power of two.
     #[inline]
     fn bucket_of(&self, hash: u32) -> usize {
-        (u64::from(hash) >> self.shift) as usize
+        ((u64::from(hash) * self.entries.len() as u64) >> 32) as usize
     }
 
     #[inline]
     fn next(&self, bucket: usize) -> usize {
-        (bucket + 1) & (self.entries.len() - 1)
+        if bucket + 1 == self.entries.len() {
+            0
+        } else {
+            bucket + 1
+        }
+    }
+
+    /// Buckets from one to another, going forward.
+    #[inline]
+    fn distance(&self, from: usize, to: usize) -> usize {
+        if to >= from {
+            to - from
+        } else {
+            to + self.entries.len() - from
+        }
+    }
+
+    /// Bytes it takes.
+    pub(super) fn bytes(&self) -> u64 {
+        size_of_val(self.entries.as_slice()) as u64
     }
 }
 

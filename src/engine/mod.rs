@@ -33,6 +33,7 @@ mod window;
 pub use limits::Limits;
 pub use outbox::Outbox;
 pub use postings::{Cause, Posting, PostingKind, PostingSide, Sums};
+pub use settlement::memory::PaymentsMemory;
 
 pub use crate::memory::Take;
 use crate::protocol::command::{Command, CommandKind, ThrottledKind};
@@ -352,6 +353,11 @@ impl Engine {
     /// Sessions whose orders go when their connections do: when a node starts, none has one.
     pub fn sessions_with_orders_to_cancel(&self) -> Vec<u64> {
         self.state.matching.sessions().collect()
+    }
+
+    /// What payments, their indexes and the room of liquidity saving take.
+    pub fn payments_memory(&self) -> PaymentsMemory {
+        PaymentsMemory::of(&self.state.payments, &self.state.netting)
     }
 
     /// Payments that wait.

@@ -64,38 +64,54 @@ impl Netting {
     }
 
     /// Accounts that owe each other.
-    fn pairs(&self, payments: &Payments) -> Vec<Pair> {
+    fn pairs(&mut self, payments: &Payments) -> Vec<Pair> {
         let account = |place: u32| payments.desks()[place as usize].account;
-        // Both ways under one key, the account opened first before the other.
-        let mut owed: Vec<([Handle; 2], [u32; 2], [i128; 2])> = Vec::new();
-        for (at, place) in self.places.iter().enumerate() {
-            let at = at as u32;
-            for entry in &self.entries[place.start as usize..place.stop as usize] {
-                if entry.creditor == NONE || entry.group != NONE {
+        // What each place owes each other one, by debtor and then creditor.
+        let mut owed: Vec<(u32, i128)> = Vec::new();
+        let mut starts = Vec::with_capacity(self.places.len() + 1);
+        let mut sums = vec![0i128; self.places.len()];
+        let mut creditors = Vec::new();
+        for place in &self.places {
+            starts.push(owed.len());
+            for entry in place.start..place.stop {
+                let one = &self.entries[entry as usize];
+                let creditor = one.creditor();
+                if creditor == NONE || self.group(entry) != NONE {
                     continue;
                 }
-                let (from, to) = (account(at), account(entry.creditor));
-                owed.push(if from < to {
-                    ([from, to], [at, entry.creditor], [entry.amount, 0])
-                } else {
-                    ([to, from], [entry.creditor, at], [0, entry.amount])
-                });
+                if sums[creditor as usize] == 0 {
+                    creditors.push(creditor);
+                }
+                sums[creditor as usize] += one.amount();
+            }
+            creditors.sort_unstable();
+            for creditor in creditors.drain(..) {
+                owed.push((creditor, std::mem::take(&mut sums[creditor as usize])));
             }
         }
-        owed.sort_unstable_by_key(|one| one.0);
-        let pairs = owed
-            .chunk_by(|one, other| one.0 == other.0)
-            .map(|both| Pair {
-                accounts: both[0].0,
-                places: both[0].1,
-                owed: both
-                    .iter()
-                    .fold([0; 2], |sum, one| [sum[0] + one.2[0], sum[1] + one.2[1]]),
-                is_listed: true,
-            });
+        starts.push(owed.len());
+        let of = |place: usize| &owed[starts[place]..starts[place + 1]];
+        let mut pairs = Vec::new();
+        for at in 0..self.places.len() {
+            for (other, there) in of(at) {
+                // Each pair once, the account opened first before the other.
+                if account(at as u32) >= account(*other) {
+                    continue;
+                }
+                let back = of(*other as usize);
+                if let Ok(back_at) = back.binary_search_by_key(&(at as u32), |one| one.0) {
+                    pairs.push(Pair {
+                        places: [at as u32, *other],
+                        accounts: [account(at as u32), account(*other)],
+                        owed: [*there, back[back_at].1],
+                        is_listed: true,
+                    });
+                }
+            }
+        }
+        let bytes = size_of_val(owed.as_slice()) + size_of_val(pairs.as_slice());
+        self.note_peak(bytes as u64);
         pairs
-            .filter(|pair| pair.owed.iter().all(|owed| *owed > 0))
-            .collect()
     }
 
     /// Settles what the fronts of two queues hold for each other, as much as both can bear; returns
@@ -130,7 +146,7 @@ impl Netting {
                 let Some(settled) = self.entries.get(entry as usize).copied() else {
                     unreachable!("a set lies within the entries");
                 };
-                paid[side] += settled.amount;
+                paid[side] += settled.amount();
                 self.settle.push(settled.payment);
                 self.seal(places[side], entry);
             }
@@ -142,7 +158,7 @@ impl Netting {
     fn next_toward(&self, at: u32, other: u32) -> Option<u32> {
         let place = &self.places[at as usize];
         let entry = self.entries[..place.stop as usize].get(place.end as usize)?;
-        (entry.creditor == other && entry.group == NONE).then_some(place.end)
+        (entry.creditor() == other && self.group(place.end) == NONE).then_some(place.end)
     }
 
     fn take_back(&mut self, at: u32) {

@@ -7,10 +7,11 @@
 //! The outcome can be worse than that of gridlock resolution, so that runs first and the better of
 //! the two settles. Groups take no part here.
 //!
-//! Work is O(P log P): dropping walks amounts in order with skips over what is gone, coming back
-//! asks a tree of minima for the first that fits.
+//! Work is O(P log P): dropping asks a set of positions by amount for the next that is in, coming
+//! back asks a tree of minima for the first that fits.
 
-use super::netting::{Means, Netting};
+use super::bits::Bits;
+use super::netting::{Entry, Means, Netting};
 use super::payment::NONE;
 use super::queue::Payments;
 use crate::engine::index::Handle;
@@ -28,14 +29,11 @@ impl Netting {
         let value_by_order = self.value_in();
         self.gather(payments, means);
         let chosen = Greedy::new(self, payments).choose();
-        let value: i128 = chosen
-            .iter()
-            .map(|entry| self.entries[*entry as usize].amount)
+        let value: i128 = members(&chosen)
+            .map(|entry| self.entries[entry as usize].amount())
             .sum();
         if value > value_by_order {
-            let chosen = chosen
-                .iter()
-                .map(|entry| self.entries[*entry as usize].payment);
+            let chosen = members(&chosen).map(|entry| self.entries[entry as usize].payment);
             self.settle.extend(chosen);
         } else {
             self.settle = by_order;
@@ -50,13 +48,11 @@ struct Greedy<'a> {
     accounts: Vec<Handle>,
     /// Per place: where its normal payments begin, and whether what comes before can all settle.
     normal: Vec<(u32, bool)>,
-    is_in: Vec<bool>,
+    is_in: Bits,
     /// Per place, its normal entries by amount; of equal ones the latest first.
     by_amount: Vec<u32>,
-    /// Per position in `by_amount`: the next at or behind it that is in, found by following.
-    up: Vec<u32>,
-    /// Per place: no position behind this one holds an entry that is in.
-    tops: Vec<u32>,
+    /// Positions in `by_amount` whose entry is in, and those that are of no normal one.
+    positions: Bits,
     minima: Minima,
 }
 
@@ -66,14 +62,9 @@ impl<'a> Greedy<'a> {
         let accounts = payments.desks().iter().map(|desk| desk.account).collect();
         let mut greedy = Greedy {
             normal: Vec::with_capacity(netting.places.len()),
-            is_in: vec![false; count],
+            is_in: Bits::new(count, false),
             by_amount: (0..count as u32).collect(),
-            up: (0..=count as u32).collect(),
-            tops: netting
-                .places
-                .iter()
-                .map(|place| place.stop.saturating_sub(1))
-                .collect(),
+            positions: Bits::new(count, true),
             minima: Minima::new(count),
             netting,
             payments,
@@ -89,38 +80,41 @@ impl<'a> Greedy<'a> {
             let (start, stop) = (self.netting.places[at].start, self.netting.places[at].stop);
             let entries = &self.netting.entries;
             let range = start as usize..stop as usize;
-            let normal =
-                start + entries[range.clone()].partition_point(|entry| entry.class < NORMAL) as u32;
-            let ordered = &entries[start as usize..normal as usize];
-            let leg = ordered.iter().position(|entry| entry.group != NONE);
-            let end = leg.map_or(normal, |leg| start + leg as u32);
+            let normal = start
+                + entries[range.clone()].partition_point(|entry| entry.class() < NORMAL) as u32;
+            let leg = (start..normal).find(|entry| self.netting.group(*entry) != NONE);
+            let end = leg.unwrap_or(normal);
             self.normal.push((normal, leg.is_none()));
             let amounts = &mut self.by_amount[normal as usize..stop as usize];
             amounts
-                .sort_unstable_by_key(|entry| (entries[*entry as usize].amount, Reverse(*entry)));
+                .sort_unstable_by_key(|entry| (entries[*entry as usize].amount(), Reverse(*entry)));
             self.netting.places[at].end = end;
             for entry in start..end {
                 self.netting.include(at as u32, entry);
-                self.is_in[entry as usize] = true;
+                self.is_in.insert(entry);
             }
             for position in normal..stop {
                 let entry = self.by_amount[position as usize];
-                if leg.is_none() && self.netting.entries[entry as usize].group == NONE {
+                if leg.is_none() && self.netting.group(entry) == NONE {
                     self.netting.include(at as u32, entry);
-                    self.is_in[entry as usize] = true;
+                    self.is_in.insert(entry);
                 } else {
-                    self.up[position as usize] = position + 1;
+                    self.positions.remove(position);
                 }
             }
         }
     }
 
     /// The entries that settle.
-    fn choose(mut self) -> Vec<u32> {
+    fn choose(mut self) -> Bits {
         self.drop_until_borne();
         self.bring_back();
-        let all = 0..self.is_in.len() as u32;
-        all.filter(|entry| self.is_in[*entry as usize]).collect()
+        let bytes = self.is_in.bytes()
+            + self.positions.bytes()
+            + size_of_val(self.by_amount.as_slice()) as u64
+            + self.minima.bytes();
+        self.netting.note_peak(bytes);
+        self.is_in
     }
 
     fn drop_until_borne(&mut self) {
@@ -146,7 +140,7 @@ impl<'a> Greedy<'a> {
                 Some(_) => {}
             }
             let entry = self.drop_one(at, noted.0);
-            let creditor = self.netting.entries[entry as usize].creditor;
+            let creditor = self.netting.entries[entry as usize].creditor();
             worst.extend(listed(self, at));
             if creditor != NONE {
                 worst.extend(listed(self, creditor));
@@ -166,7 +160,7 @@ impl<'a> Greedy<'a> {
             self.cure_limit(at)
         };
         self.netting.exclude(at, entry);
-        self.is_in[entry as usize] = false;
+        self.is_in.remove(entry);
         entry
     }
 
@@ -178,26 +172,22 @@ impl<'a> Greedy<'a> {
         );
         let amount = |greedy: &Greedy<'_>, position: u32| {
             let entry = greedy.by_amount[position as usize];
-            greedy.netting.entries[entry as usize].amount
+            greedy.netting.entries[entry as usize].amount()
         };
         let first_of = |greedy: &Greedy<'_>, least: i128| {
             let positions = &greedy.by_amount[normal as usize..stop as usize];
             let below = positions
-                .partition_point(|entry| greedy.netting.entries[*entry as usize].amount < least);
+                .partition_point(|entry| greedy.netting.entries[*entry as usize].amount() < least);
             normal + below as u32
         };
-        let mut position = self.follow(first_of(self, lacks));
-        if position >= stop {
-            // None cures it: the largest. Those behind it are gone for good.
-            let mut top = self.tops[at as usize];
-            while !self.is_in[self.by_amount[top as usize] as usize] {
-                top -= 1;
-            }
-            self.tops[at as usize] = top;
-            let largest = amount(self, top);
-            position = self.follow(first_of(self, largest));
-        }
-        self.up[position as usize] = position + 1;
+        let cure = self.positions.next(first_of(self, lacks));
+        let position = cure.filter(|position| *position < stop).or_else(|| {
+            // None cures it: the largest, of equals the latest.
+            let top = self.positions.last(stop - 1)?;
+            self.positions.next(first_of(self, amount(self, top)))
+        });
+        let position = position.expect("a normal payment is in");
+        self.positions.remove(position);
         self.by_amount[position as usize]
     }
 
@@ -207,9 +197,9 @@ impl<'a> Greedy<'a> {
             self.normal[at as usize].0,
             self.netting.places[at as usize].stop,
         );
-        let bound = (normal..stop).filter(|entry| self.is_in[*entry as usize]);
+        let bound = (normal..stop).filter(|entry| self.is_in.contains(*entry));
         let bound = bound.map(|entry| {
-            let amount = self.netting.entries[entry as usize].amount;
+            let amount = self.netting.entries[entry as usize].amount();
             (amount, entry, self.netting.limit_excess(entry))
         });
         let bound: Vec<_> = bound.filter(|(_, _, excess)| *excess > 0).collect();
@@ -224,21 +214,8 @@ impl<'a> Greedy<'a> {
         let positions = &self.by_amount[normal as usize..stop as usize];
         let position = positions.iter().position(|other| *other == entry);
         let position = normal + position.expect("every normal entry has a position") as u32;
-        self.up[position as usize] = position + 1;
+        self.positions.remove(position);
         entry
-    }
-
-    /// The first position at or behind `position` whose entry is in, of whatever account.
-    fn follow(&mut self, position: u32) -> u32 {
-        let mut root = position;
-        while self.up[root as usize] != root {
-            root = self.up[root as usize];
-        }
-        let mut at = position;
-        while at != root {
-            at = std::mem::replace(&mut self.up[at as usize], root);
-        }
-        root
     }
 
     /// Brings dropped payments back in order of class and age, as long as one fits.
@@ -246,12 +223,12 @@ impl<'a> Greedy<'a> {
         for at in 0..self.accounts.len() {
             let (normal, _) = self.normal[at];
             for entry in normal..self.netting.places[at].stop {
-                let dropped = self.netting.entries[entry as usize];
-                if !self.is_in[entry as usize] && dropped.group == NONE {
-                    self.minima.set(entry, dropped.amount);
+                if !self.is_in.contains(entry) && self.netting.group(entry) == NONE {
+                    self.minima.add(entry);
                 }
             }
         }
+        self.minima.build(&self.netting.entries);
         let mut candidates = BinaryHeap::new();
         for at in 0..self.accounts.len() as u32 {
             candidates.extend(self.candidate(at));
@@ -262,14 +239,14 @@ impl<'a> Greedy<'a> {
                 continue;
             }
             self.netting.include(at, entry);
-            self.is_in[entry as usize] = true;
+            self.is_in.insert(entry);
             if class == NORMAL {
-                self.minima.set(entry, i128::MAX);
+                self.minima.take(&self.netting.entries, entry);
             } else {
                 self.netting.places[at as usize].end += 1;
             }
             candidates.extend(self.candidate(at));
-            let creditor = self.netting.entries[entry as usize].creditor;
+            let creditor = self.netting.entries[entry as usize].creditor();
             if creditor != NONE {
                 candidates.extend(self.candidate(creditor));
             }
@@ -282,14 +259,14 @@ impl<'a> Greedy<'a> {
         let (normal, is_free) = self.normal[at as usize];
         let entry = if place.end < normal {
             let next = place.end;
-            (self.netting.entries[next as usize].group == NONE && self.bears(at, next))
-                .then_some(next)
+            (self.netting.group(next) == NONE && self.bears(at, next)).then_some(next)
         } else if !is_free {
             None
         } else {
             let mut from = normal;
             loop {
-                let fits = self.minima.first_within(from, self.netting.spare(at));
+                let spare = self.netting.spare(at);
+                let fits = self.minima.first_within(&self.netting.entries, from, spare);
                 match fits.filter(|entry| *entry < place.stop) {
                     // A limit may stand in the way of the first that there is money for.
                     Some(entry) if !self.bears(at, entry) => from = entry + 1,
@@ -299,7 +276,7 @@ impl<'a> Greedy<'a> {
         }?;
         let row = self.netting.entries[entry as usize];
         let key = self.payments.row(row.payment).order_key;
-        Some(Reverse((row.class, key, entry, at)))
+        Some(Reverse((row.class(), key, entry, at)))
     }
 
     /// Whether an account could bear one payment more.
@@ -311,37 +288,105 @@ impl<'a> Greedy<'a> {
     }
 }
 
-/// A tree of minima: finds the first of many amounts that is small enough.
+fn members(set: &Bits) -> impl Iterator<Item = u32> + '_ {
+    std::iter::successors(set.next(0), |member| set.next(member + 1))
+}
+
+/// Which entries are out, and a tree of minima over blocks of them: finds the first of many amounts
+/// that is small enough.
 struct Minima {
+    /// A word a block.
+    out: Vec<u32>,
     leaves: usize,
-    /// Node n has the children 2n and 2n + 1; the leaves come last.
+    /// Node n has the children 2n and 2n + 1; the leaves, a block each, come last.
     nodes: Vec<i128>,
 }
 
+const BLOCK: u32 = u32::BITS;
+
 impl Minima {
     fn new(count: usize) -> Minima {
-        let leaves = count.next_power_of_two();
+        let blocks = count.div_ceil(BLOCK as usize).max(1);
+        let leaves = blocks.next_power_of_two();
         Minima {
+            out: vec![0; blocks],
             leaves,
             nodes: vec![i128::MAX; leaves * 2],
         }
     }
 
-    fn set(&mut self, at: u32, amount: i128) {
-        let mut node = self.leaves + at as usize;
-        self.nodes[node] = amount;
-        while node > 1 {
-            node /= 2;
+    fn bytes(&self) -> u64 {
+        (size_of_val(self.out.as_slice()) + size_of_val(self.nodes.as_slice())) as u64
+    }
+
+    /// Notes an entry as out; [`Minima::build`] follows.
+    fn add(&mut self, entry: u32) {
+        self.out[(entry / BLOCK) as usize] |= 1 << (entry % BLOCK);
+    }
+
+    fn build(&mut self, entries: &[Entry]) {
+        for block in 0..self.out.len() {
+            self.nodes[self.leaves + block] = self.least(entries, block);
+        }
+        for node in (1..self.leaves).rev() {
             self.nodes[node] = self.nodes[node * 2].min(self.nodes[node * 2 + 1]);
         }
     }
 
-    /// The first entry from `from` on whose amount is at most `most`.
-    fn first_within(&self, from: u32, most: i128) -> Option<u32> {
-        if from as usize >= self.leaves {
+    /// An entry is out no more.
+    fn take(&mut self, entries: &[Entry], entry: u32) {
+        let block = (entry / BLOCK) as usize;
+        self.out[block] &= !(1 << (entry % BLOCK));
+        let mut node = self.leaves + block;
+        self.nodes[node] = self.least(entries, block);
+        while node > 1 {
+            node /= 2;
+            let least = self.nodes[node * 2].min(self.nodes[node * 2 + 1]);
+            if std::mem::replace(&mut self.nodes[node], least) == least {
+                return;
+            }
+        }
+    }
+
+    /// The least amount of a block that is out.
+    fn least(&self, entries: &[Entry], block: usize) -> i128 {
+        let amounts = self
+            .out_of(block, 0)
+            .map(|at| entries[at as usize].amount());
+        amounts.min().unwrap_or(i128::MAX)
+    }
+
+    /// Entries of a block from its place `from` on that are out.
+    fn out_of(&self, block: usize, from: u32) -> impl Iterator<Item = u32> + use<> {
+        let mut bits = self.out[block] & (u32::MAX << from);
+        std::iter::from_fn(move || {
+            let bit = (bits != 0).then(|| bits.trailing_zeros())?;
+            bits &= bits - 1;
+            Some(block as u32 * BLOCK + bit)
+        })
+    }
+
+    /// The first entry from `from` on that is out and whose amount is at most `most`.
+    fn first_within(&self, entries: &[Entry], from: u32, most: i128) -> Option<u32> {
+        let block = (from / BLOCK) as usize;
+        if block >= self.out.len() {
             return None;
         }
-        let mut node = self.leaves + from as usize;
+        let fits = |at: &u32| entries[*at as usize].amount() <= most;
+        let found = self.out_of(block, from % BLOCK).find(fits);
+        if found.is_some() {
+            return found;
+        }
+        let block = self.block_within(block + 1, most)?;
+        self.out_of(block, 0).find(fits)
+    }
+
+    /// The first block from `from` on of which an entry fits.
+    fn block_within(&self, from: usize, most: i128) -> Option<usize> {
+        if from >= self.leaves {
+            return None;
+        }
+        let mut node = self.leaves + from;
         // Up until a subtree to the right holds one ...
         while self.nodes[node] > most || self.nodes[node] == i128::MAX {
             while node % 2 == 1 {
@@ -359,6 +404,6 @@ impl Minima {
                 node += 1;
             }
         }
-        Some((node - self.leaves) as u32)
+        Some(node - self.leaves)
     }
 }

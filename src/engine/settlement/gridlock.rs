@@ -97,11 +97,12 @@ impl Netting {
                 self.places[at as usize].end = last;
                 self.exclude(at, last);
                 let dropped = self.entries[last as usize];
-                if dropped.creditor != NONE {
-                    self.look_at(dropped.creditor);
+                let (creditor, group) = (dropped.creditor(), self.group(last));
+                if creditor != NONE {
+                    self.look_at(creditor);
                 }
-                if dropped.group != NONE {
-                    for leg in self.legs_of(dropped.group) {
+                if group != NONE {
+                    for leg in self.legs_of(group) {
                         let (_, at, entry) = self.legs[leg];
                         cuts.add(at, entry);
                     }

@@ -2,12 +2,14 @@
 //! the algorithms that settle together what cannot settle alone.
 
 mod bilateral;
+mod bits;
 mod bounds;
 pub(super) mod desk;
 mod greedy;
 mod gridlock;
 pub(super) mod groups;
 pub(super) mod limits;
+pub(super) mod memory;
 pub(super) mod netting;
 pub(super) mod payment;
 pub(super) mod queue;

@@ -16,15 +16,61 @@ use crate::protocol::command::Priority;
 const HIGH: u8 = Priority::High as u8;
 const NORMAL: u8 = Priority::Normal as u8;
 
-/// One queued payment.
+/// One queued payment, in 20 bytes: there may be millions.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
-    pub(super) amount: i128,
+    /// Minor units less one, lowest 32 bits first: an amount is 1 to 2^96.
+    amount: [u32; 3],
     pub(super) payment: Handle,
+    /// Its class in the two highest bits, below them the place of its creditor.
+    class_and_creditor: u32,
+}
+
+const _: () = assert!(size_of::<Entry>() == 20);
+
+const CREDITOR_BITS: u32 = 30;
+/// Nothing at the creditor depends on the payment.
+const NOWHERE: u32 = (1 << CREDITOR_BITS) - 1;
+
+impl Entry {
+    const EMPTY: Entry = Entry {
+        amount: [0; 3],
+        payment: NONE,
+        class_and_creditor: NOWHERE,
+    };
+
+    fn new(row: &PaymentRow, payment: Handle, creditor: Option<usize>) -> Entry {
+        let less = row.amount - 1;
+        assert!(less >> 96 == 0, "checked when it came in");
+        let creditor = creditor.map_or(NOWHERE, |creditor| creditor as u32);
+        Entry {
+            amount: [less as u32, (less >> 32) as u32, (less >> 64) as u32],
+            payment,
+            class_and_creditor: u32::from(row.class) << CREDITOR_BITS | creditor,
+        }
+    }
+
+    /// Minor units.
+    #[inline]
+    pub(super) fn amount(&self) -> i128 {
+        let [low, middle, high] = self.amount.map(u64::from);
+        let low = u128::from(middle << 32 | low);
+        (low | u128::from(high) << 64) as i128 + 1
+    }
+
     /// Place of its creditor, or [`NONE`] where nothing there depends on it.
-    pub(super) creditor: u32,
-    pub(super) group: u32,
-    pub(super) class: u8,
+    #[inline]
+    pub(super) fn creditor(&self) -> u32 {
+        match self.class_and_creditor & NOWHERE {
+            NOWHERE => NONE,
+            creditor => creditor,
+        }
+    }
+
+    #[inline]
+    pub(super) fn class(&self) -> u8 {
+        (self.class_and_creditor >> CREDITOR_BITS) as u8
+    }
 }
 
 /// One account: its queue, and what it would have left.
@@ -111,23 +157,65 @@ pub(in crate::engine) struct Netting {
     /// Per entry, the limits it counts toward, of its debtor and of its creditor; empty where there
     /// are no limits.
     bounds: Vec<(u32, u32)>,
+    /// Per entry the group it is a leg of; empty where there are no groups.
+    groups: Vec<u32>,
     /// Legs of groups: group, place, entry.
     pub(super) legs: Vec<(u32, u32, u32)>,
     pub(super) work: Vec<u32>,
     /// What the last run settles.
     pub(super) settle: Vec<Handle>,
     cursors: Vec<(u32, u32)>,
+    /// Per place and class, where the next entry goes and the order key of the last.
+    ends: Vec<[(u32, i64); 3]>,
+    /// The most bytes a run took beside what is kept.
+    peak: u64,
     has_groups: bool,
 }
+
+/// Rows are read one after the other where no more of them than one in this many is done: that
+/// takes a tenth of what following a queue from payment to payment does.
+const DONE_SHARE: u64 = 4;
 
 impl Netting {
     /// Lays out everything that takes part; nothing is in yet.
     pub(super) fn gather(&mut self, payments: &Payments, means: &impl Means) {
         self.lay_out(payments, means);
-        self.walk(payments, means);
+        let is_dense = payments.rows().len() as u64 <= payments.queued() * DONE_SHARE;
+        if !(is_dense && self.read(payments, means)) {
+            self.walk(payments, means);
+        }
         self.find_bounds(payments);
-        self.find_legs();
+        self.find_legs(payments);
         self.settle.clear();
+    }
+
+    /// Bytes kept between runs.
+    pub(super) fn bytes(&self) -> u64 {
+        fn of<T>(vec: &Vec<T>) -> u64 {
+            (vec.capacity() * size_of::<T>()) as u64
+        }
+        of(&self.entries)
+            + of(&self.places)
+            + of(&self.rooms)
+            + of(&self.bounds)
+            + of(&self.groups)
+            + of(&self.legs)
+            + of(&self.work)
+            + of(&self.settle)
+            + of(&self.cursors)
+            + of(&self.ends)
+            + self.peak
+    }
+
+    /// Notes what a run takes beside what is kept.
+    pub(super) fn note_peak(&mut self, bytes: u64) {
+        self.peak = self.peak.max(bytes);
+    }
+
+    /// The group that an entry is a leg of, or [`NONE`].
+    #[inline]
+    pub(super) fn group(&self, entry: u32) -> u32 {
+        self.groups.get(entry as usize).copied().unwrap_or(NONE)
     }
 
     fn lay_out(&mut self, payments: &Payments, means: &impl Means) {
@@ -148,17 +236,62 @@ impl Netting {
                 left: liquidity.unwrap_or(0),
                 unused: desk.reserved().map(|amount| amount as i128),
             });
-            start += desk.queued;
+            start += desk.eligible.iter().sum::<u32>();
         }
-        let empty = Entry {
-            amount: 0,
-            payment: NONE,
-            creditor: NONE,
-            group: NONE,
-            class: 0,
-        };
+        assert!(
+            self.places.len() < NOWHERE as usize,
+            "fewer desks than that"
+        );
         self.entries.clear();
-        self.entries.resize(start as usize, empty);
+        self.entries.reserve_exact(start as usize);
+        self.entries.resize(start as usize, Entry::EMPTY);
+    }
+
+    /// Copies the queues, reading all rows in the order in which they lie: that is by age, and so
+    /// the order within a class of whoever moved none. Returns false where somebody did, or an
+    /// account takes nothing; the queues are to be walked then.
+    fn read(&mut self, payments: &Payments, means: &impl Means) -> bool {
+        let mut ends = std::mem::take(&mut self.ends);
+        ends.clear();
+        ends.extend(
+            self.places
+                .iter()
+                .zip(payments.desks())
+                .map(|(place, desk)| {
+                    let [urgent, high, _] = desk.eligible;
+                    let starts = [0, urgent, urgent + high];
+                    starts.map(|behind| (place.start + behind, i64::MIN))
+                }),
+        );
+        let mut is_in_order = true;
+        for (payment, row) in payments.rows().iter().enumerate() {
+            if !row.is_waiting() || !row.is_eligible() {
+                continue;
+            }
+            let at = payments
+                .place(row.debtor)
+                .expect("who has a queue has a desk");
+            let creditor = payments.place(row.creditor);
+            let takes = match creditor {
+                Some(creditor) => self.places[creditor].takes,
+                None => means.takes(row.creditor),
+            };
+            let (end, last) = &mut ends[at][row.class as usize];
+            is_in_order &= takes && *last < row.order_key;
+            self.entries[*end as usize] = Entry::new(row, payment as u32, creditor);
+            *end += 1;
+            *last = row.order_key;
+            self.has_groups |= row.group != NONE;
+        }
+        if is_in_order {
+            for (place, ends) in self.places.iter_mut().zip(&ends) {
+                place.stop = ends[2].0;
+            }
+        } else {
+            self.has_groups = false;
+        }
+        self.ends = ends;
+        is_in_order
     }
 
     /// Copies the queues. All are walked at once, a step each in turn: a queue is a chain through
@@ -211,13 +344,7 @@ impl Netting {
         }
         self.has_groups |= row.group != NONE;
         let place = &mut self.places[at as usize];
-        self.entries[place.stop as usize] = Entry {
-            amount: row.amount as i128,
-            payment,
-            creditor: creditor.map_or(NONE, |creditor| creditor as u32),
-            group: row.group,
-            class: row.class,
-        };
+        self.entries[place.stop as usize] = Entry::new(row, payment, creditor);
         place.stop += 1;
         true
     }
@@ -253,9 +380,9 @@ impl Netting {
         self.bounds.resize(self.entries.len(), (NONE, NONE));
         for (at, place) in self.places.iter().enumerate() {
             for entry in place.start as usize..place.stop as usize {
-                let Entry { payment, class, .. } = self.entries[entry];
-                let creditor = self.entries[entry].creditor;
-                let is_bound = class == NORMAL && desks[at].is_limited();
+                let (payment, creditor) =
+                    (self.entries[entry].payment, self.entries[entry].creditor());
+                let is_bound = self.entries[entry].class() == NORMAL && desks[at].is_limited();
                 let out = is_bound.then(|| bound(at, payments.row(payment).creditor));
                 let is_given = creditor != NONE && desks[creditor as usize].is_limited();
                 let back = is_given.then(|| bound(creditor as usize, desks[at].account));
@@ -273,14 +400,18 @@ impl Netting {
         self.rooms.len() as u32 - 1
     }
 
-    fn find_legs(&mut self) {
+    fn find_legs(&mut self, payments: &Payments) {
         self.legs.clear();
+        self.groups.clear();
         if !self.has_groups {
             return;
         }
+        self.groups.resize(self.entries.len(), NONE);
         for (at, place) in self.places.iter().enumerate() {
             for entry in place.start..place.stop {
-                let group = self.entries[entry as usize].group;
+                let payment = self.entries[entry as usize].payment;
+                let group = payments.row(payment).group;
+                self.groups[entry as usize] = group;
                 if group != NONE {
                     self.legs.push((group, at as u32, entry));
                 }
@@ -310,13 +441,13 @@ impl Netting {
 
     #[inline(always)]
     fn count(&mut self, at: u32, entry: u32, sign: i32) {
-        let Entry {
-            amount,
-            creditor,
-            class,
-            ..
-        } = self.entries[entry as usize];
-        let moved = amount * i128::from(sign);
+        let one = self.entries[entry as usize];
+        let (creditor, class) = (one.creditor(), one.class());
+        let moved = if sign > 0 {
+            one.amount()
+        } else {
+            -one.amount()
+        };
         let debtor = &mut self.places[at as usize];
         debtor.left -= moved;
         debtor.counts[class as usize] = debtor.counts[class as usize].wrapping_add_signed(sign);
@@ -339,7 +470,7 @@ impl Netting {
         place.counts = [0; 3];
         place.unused = place.unused.map(|unused| unused.max(0));
         if let Some((out, _)) = self.bounds.get(entry as usize).copied()
-            && self.entries[entry as usize].class == NORMAL
+            && self.entries[entry as usize].class() == NORMAL
         {
             self.use_room(out, 0, -1);
         }
@@ -390,7 +521,7 @@ impl Netting {
         let sets = self.places.iter();
         sets.map(|place| {
             let set = &self.entries[place.start as usize..place.end as usize];
-            set.iter().map(|entry| entry.amount).sum::<i128>()
+            set.iter().map(Entry::amount).sum::<i128>()
         })
         .sum()
     }

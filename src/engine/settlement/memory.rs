@@ -1,0 +1,35 @@
+//! What the room of payments takes: counted from its tables, for whoever plans memory.
+
+use super::netting::Netting;
+use super::payment::PaymentRow;
+use super::queue::Payments;
+
+/// Bytes by part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PaymentsMemory {
+    /// Rows of payments.
+    pub rows: u64,
+    /// From payment ids to rows.
+    pub ids: u64,
+    /// From pairs of accounts to what waits between them.
+    pub pairs: u64,
+    /// Where algorithms work, kept between runs.
+    pub room: u64,
+}
+
+impl PaymentsMemory {
+    pub(in crate::engine) fn of(payments: &Payments, netting: &Netting) -> PaymentsMemory {
+        PaymentsMemory {
+            rows: (payments.rows.capacity() * size_of::<PaymentRow>()) as u64,
+            ids: payments.by_id.bytes(),
+            pairs: payments.by_pair.bytes(),
+            room: netting.bytes(),
+        }
+    }
+
+    /// Bytes for each of `payments`.
+    pub fn per_payment(&self, payments: u64) -> f64 {
+        let all = self.rows + self.ids + self.pairs + self.room;
+        all as f64 / payments.max(1) as f64
+    }
+}
