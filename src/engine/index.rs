@@ -31,6 +31,17 @@ impl Index {
         }
     }
 
+    /// The same at a load of at most two thirds: for what is looked up seldom and there are many of.
+    pub(super) fn dense(capacity: u32) -> Index {
+        let buckets = u64::from(capacity.max(8)) * 3 / 2;
+        assert!(buckets < 1 << 32, "an index has at most 2^32 buckets");
+        Index {
+            entries: vec![EMPTY; buckets as usize],
+            len: 0,
+            capacity,
+        }
+    }
+
     /// Takes its memory for good.
     pub(super) fn take_memory(&mut self, how: Take) {
         crate::memory::take(&mut self.entries, how);

@@ -151,10 +151,11 @@ fn algorithm_run(
     queues.run(algorithm);
     let repeats = (0..5).map(|_| queues.run(algorithm).elapsed);
     let idle = repeats.min().expect("five");
-    let bytes = queues.memory().per_payment(queued);
+    let idle_bytes = queues.memory().per_payment(queued);
     queues.fund(20);
     let waiting = queues.queued();
     let run = queues.run(algorithm);
+    let bytes = queues.memory().per_payment(queued).max(idle_bytes);
     audited(&queues)?;
     Ok(Runs {
         idle,

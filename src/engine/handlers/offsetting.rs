@@ -9,6 +9,7 @@
 use super::release;
 use crate::engine::index::Handle;
 use crate::engine::outbox::Outbox;
+use crate::engine::settlement::payment::NONE;
 use crate::engine::settlement::queue::NewPayment;
 use crate::engine::state::State;
 use crate::protocol::command::Priority;
@@ -16,6 +17,8 @@ use crate::protocol::event::SettledBy;
 
 /// Payments that extended offset considers.
 const CANDIDATES_MAX: usize = 10;
+/// Payments of the creditor to the debtor that either offset looks at: what an entry may take.
+const LOOKS_MAX: u32 = 64;
 
 /// Finds what settles together with `payment` and notes it in `state.offset`.
 pub(super) fn pick(state: &mut State, payment: &NewPayment) -> bool {
@@ -52,7 +55,7 @@ pub(super) fn settle_picked(state: &mut State, out: &mut Outbox) {
 
 /// The smallest beginning of what the creditor owes the debtor that both sides can bear.
 fn pick_direct(state: &State, payment: &NewPayment, picked: &mut Vec<Handle>) -> bool {
-    let mut looks = state.saving.scan_bound();
+    let mut looks = state.saving.scan_bound().min(LOOKS_MAX);
     let mut owed = Owed::default();
     for class in Priority::ALL.iter().copied() {
         let is_strict = class != Priority::Normal || !state.saving.bypass();
@@ -99,16 +102,21 @@ fn pick_direct(state: &State, payment: &NewPayment, picked: &mut Vec<Handle>) ->
 /// The first single payment at any position that covers what is short and leaves the creditor with
 /// more than before.
 fn pick_extended(state: &State, payment: &NewPayment) -> Option<Handle> {
-    let looks = state.saving.scan_bound() as usize;
-    let candidates = Priority::ALL.iter().flat_map(|class| {
-        state
-            .payments
-            .pair(payment.creditor, payment.debtor)
-            .take(looks)
-            .filter(|other| state.payments.row(*other).class() == *class)
-    });
+    let looks = state.saving.scan_bound().min(LOOKS_MAX) as usize;
+    // The first few of each class, in one walk.
+    let mut of_class = [[NONE; CANDIDATES_MAX]; 3];
+    let mut counts = [0; 3];
+    let chain = state.payments.pair(payment.creditor, payment.debtor);
+    for other in chain.take(looks) {
+        let class = state.payments.row(other).class() as usize;
+        if counts[class] < CANDIDATES_MAX && is_free(state, other) {
+            of_class[class][counts[class]] = other;
+            counts[class] += 1;
+        }
+    }
+    let candidates = of_class.iter().flatten().copied();
     candidates
-        .filter(|other| is_free(state, *other))
+        .filter(|other| *other != NONE)
         .take(CANDIDATES_MAX)
         .find(|other| {
             let row = state.payments.row(*other);

@@ -206,7 +206,7 @@ fn check_return(
     if (row.debtor, row.creditor) != (creditor, debtor) {
         return Err(Reason::ReturnAccountsDiffer);
     }
-    if row.returned + asked.amount.0 > row.amount {
+    if row.returned() + asked.amount.0 > row.amount {
         return Err(Reason::OverReturn);
     }
     Ok(Some(original))
@@ -215,7 +215,7 @@ fn check_return(
 /// A return takes its part of the original, or gives it back.
 fn note_return(state: &mut State, original: Option<Handle>, amount: i128) {
     if let Some(original) = original {
-        let returned = state.payments.row(original).returned;
+        let returned = state.payments.row(original).returned();
         let returned = returned.checked_add_signed(amount);
         let returned = returned.expect("no more is given back than was taken");
         state.payments.set_returned(original, Amount(returned));

@@ -2,7 +2,8 @@
 //! account on a worklist; a visit tries urgent and high payments strictly from the head, then every
 //! normal one in order that is covered (bypass).
 //!
-//! A command looks at no more payments than the scan bound says, so its time is bounded. What it
+//! A command tries no more payments than the scan bound says, so its time is bounded; those for
+//! which there is no money are passed over at once and do not count. What it
 //! does not get to stays on the worklist for the next command; while anything is there the engine
 //! asks for ticks, which are journaled like any other command.
 
@@ -129,7 +130,8 @@ fn visit_strictly(
     End::Through
 }
 
-/// Settles every covered normal payment in order. `is_whole` says that the walk begins at the head.
+/// Settles every covered normal payment in order, passing over what there is no money for. `is_whole`
+/// says that the walk begins at the head.
 fn visit_all(
     state: &mut State,
     account: Handle,
@@ -138,27 +140,27 @@ fn visit_all(
     looks: &mut u32,
     out: &mut Outbox,
 ) -> End {
-    let mut smallest = u128::MAX;
     let mut at = first;
-    while let Some(payment) = at {
-        if !reaches_smallest(state, account) {
+    while let Some(from) = at {
+        let Some(most) = spendable_at_most(state, account) else {
             return End::Stuck;
-        }
+        };
+        let Some(payment) = state.payments.next_within(account, from, most) else {
+            break;
+        };
         if *looks == 0 {
             return End::OutOfLooks(payment);
         }
         *looks -= 1;
         at = state.payments.next_ahead(payment);
         let row = state.payments.row(payment);
-        let (amount, is_leg) = (row.amount_alone(), row.group().is_some());
-        if !row.is_eligible() || !try_settle(state, payment, out) {
-            smallest = smallest.min(amount);
-        } else if is_leg {
+        let is_leg = row.group().is_some();
+        if row.is_eligible() && try_settle(state, payment, out) && is_leg {
             return come_again(state, payment);
         }
     }
     if is_whole {
-        state.payments.set_smallest(account, smallest);
+        state.payments.find_smallest(account);
     }
     End::Through
 }
@@ -171,18 +173,15 @@ fn come_again(state: &mut State, leg: Handle) -> End {
     End::Stuck
 }
 
-/// Whether the account has what its smallest normal payment takes.
+/// What normal payments may spend, where that is enough for the smallest.
 #[inline]
-fn reaches_smallest(state: &State, account: Handle) -> bool {
-    let smallest = state.payments.smallest_normal(account);
-    if smallest == 0 {
-        // A leg may be paid out of what its group brings.
-        return true;
-    }
-    match spendable(state, account, Priority::Normal) {
-        Some(left) => u128::try_from(left).is_ok_and(|left| left >= smallest),
-        None => true,
-    }
+fn spendable_at_most(state: &State, account: Handle) -> Option<u128> {
+    let most = match spendable(state, account, Priority::Normal) {
+        // Where there is nothing, a leg may still be paid out of what its group brings.
+        Some(left) => left.max(0) as u128,
+        None => u128::MAX,
+    };
+    (most >= state.payments.smallest_normal(account)).then_some(most)
 }
 
 /// What payments of a class may spend, `None` where the account has no floor.

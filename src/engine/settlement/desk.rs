@@ -17,7 +17,7 @@ pub(in crate::engine) const UNLIMITED: u128 = u128::MAX;
 pub(in crate::engine) struct Desk {
     /// Minor units queued.
     pub(super) value: u128,
-    /// No normal payment queued here is smaller.
+    /// No normal payment queued here is smaller. A hint, and no part of the state.
     pub(super) smallest: u128,
     /// What is left of the urgent and of the high reservation, minor units.
     pub(super) reserved: [u128; 2],
@@ -107,6 +107,7 @@ impl Desk {
         Desk {
             first: [NONE; 3],
             last: [NONE; 3],
+            smallest: u128::MAX,
             ..*self
         }
     }

@@ -116,6 +116,8 @@ impl Netting {
 
     /// What is left of every set settles.
     pub(super) fn take_out_sets(&mut self) {
+        let sets = self.places.iter().map(|place| place.end - place.start);
+        self.settle.reserve_exact(sets.sum::<u32>() as usize);
         for place in &self.places {
             let set = &self.entries[place.start as usize..place.end as usize];
             self.settle.extend(set.iter().map(|entry| entry.payment));

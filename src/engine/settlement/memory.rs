@@ -13,6 +13,8 @@ pub struct PaymentsMemory {
     pub ids: u64,
     /// From pairs of accounts to what waits between them.
     pub pairs: u64,
+    /// The seats of long queues.
+    pub lanes: u64,
     /// Where algorithms work, kept between runs.
     pub room: u64,
 }
@@ -23,13 +25,14 @@ impl PaymentsMemory {
             rows: (payments.rows.capacity() * size_of::<PaymentRow>()) as u64,
             ids: payments.by_id.bytes(),
             pairs: payments.by_pair.bytes(),
+            lanes: payments.lane_bytes(),
             room: netting.bytes(),
         }
     }
 
     /// Bytes for each of `payments`.
     pub fn per_payment(&self, payments: u64) -> f64 {
-        let all = self.rows + self.ids + self.pairs + self.room;
+        let all = self.rows + self.ids + self.pairs + self.lanes + self.room;
         all as f64 / payments.max(1) as f64
     }
 }

@@ -249,8 +249,12 @@ impl Netting {
 
     /// Copies the queues, reading all rows in the order in which they lie: that is by age, and so
     /// the order within a class of whoever moved none. Returns false where somebody did, or an
-    /// account takes nothing; the queues are to be walked then.
+    /// account takes or gives nothing; the queues are to be walked then.
     fn read(&mut self, payments: &Payments, means: &impl Means) -> bool {
+        let gives = |desk: &Desk| desk.queued == 0 || means.gives(desk.account);
+        if !payments.desks().iter().all(gives) {
+            return false;
+        }
         let mut ends = std::mem::take(&mut self.ends);
         ends.clear();
         ends.extend(

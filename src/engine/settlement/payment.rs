@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  0  id | amount | debtor creditor next previous | pair_next pair_previous class state by flags ..
-//! 64  returned | order_key earliest_at latest_at | return_of deadline group pair_last | asked_class ..
+//! 64  returned seat | order_key earliest_at latest_at | return_of deadline group pair_last | asked_class ..
 //! ```
 
 use crate::engine::index::Handle;
@@ -49,10 +49,14 @@ pub(in crate::engine) struct PaymentRow {
     pub(super) flags: u8,
     pub(super) reason: u16,
     pub(super) asked_class: u8,
-    pub(super) reserved: u8,
+    /// The highest bit of what returns have taken.
+    pub(super) returned_top: u8,
     /// Minor units that returns of it have taken or wait to take; of a leg, that its group has moved
-    /// in parts.
-    pub(in crate::engine) returned: u128,
+    /// in parts. At most 2^96, so 97 bits.
+    pub(super) returned_low: u64,
+    pub(super) returned_high: u32,
+    /// Its seat in the lane of its account, where that has one.
+    pub(super) seat: u32,
     /// Its place within its class: smaller goes first, and no two are alike.
     pub(in crate::engine) order_key: i64,
     pub(super) earliest_at: u64,
@@ -102,13 +106,26 @@ impl PaymentRow {
 
     /// Of a leg: its amount before parts of it moved.
     pub(in crate::engine) fn whole_leg(&self) -> Amount {
-        Amount(self.amount + self.returned)
+        Amount(self.amount + self.returned())
     }
 
     /// What its debtor needs for it at least: a leg may be paid out of what its group brings.
     #[inline]
     pub(in crate::engine) fn amount_alone(&self) -> u128 {
         if self.group == NONE { self.amount } else { 0 }
+    }
+
+    /// Minor units that returns of it have taken or wait to take; of a leg, that its group has moved.
+    pub(in crate::engine) fn returned(&self) -> u128 {
+        let high = u128::from(self.returned_top) << 32 | u128::from(self.returned_high);
+        high << 64 | u128::from(self.returned_low)
+    }
+
+    pub(super) fn set_returned(&mut self, returned: u128) {
+        assert!(returned >> 97 == 0, "no more than an amount");
+        self.returned_low = returned as u64;
+        self.returned_high = (returned >> 64) as u32;
+        self.returned_top = (returned >> 96) as u8;
     }
 
     pub(in crate::engine) fn id(&self) -> PaymentId {
@@ -187,6 +204,7 @@ impl PaymentRow {
             pair_previous: NONE,
             pair_last: NONE,
             deadline: NONE,
+            seat: 0,
             ..*self
         };
         bytemuck::cast(row)

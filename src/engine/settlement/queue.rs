@@ -2,10 +2,11 @@
 //! in settlement order.
 //!
 //! The room keeps order, counts, reservations and limits; whether there is money it does not know.
-//! Links are handles, so a queued payment costs its row and two index entries: 128 + 32 to 64
-//! bytes.
+//! Links are handles, so a queued payment costs its row and two index entries, 128 + 28 bytes, and in
+//! a long queue its seat ([`Lane`]), 6 to 10.
 
 use super::desk::Desk;
+use super::lane::Lane;
 use super::limits::{BilateralLimits, hash_pair};
 use super::payment::{HELD, NONE, NOT_DUE, PaymentRow, some};
 use super::worklist::Worklist;
@@ -27,6 +28,8 @@ pub(in crate::engine) struct Payments {
     /// Place of an account's desk in `desks`, plus one; 0 for an account without.
     pub(super) desk_of: Vec<u32>,
     pub(super) desks: Vec<Desk>,
+    /// Beside each desk its lane, while its queue is long.
+    pub(super) lanes: Vec<Option<Box<Lane>>>,
     pub(super) limits: BilateralLimits,
     pub(super) worklist: Worklist,
     pub(super) queued: u64,
@@ -64,9 +67,10 @@ impl Payments {
         Payments {
             rows: Vec::with_capacity(payments as usize),
             by_id: Index::new(payments),
-            by_pair: Index::new(payments),
+            by_pair: Index::dense(payments),
             desk_of: vec![0; accounts as usize],
             desks: Vec::with_capacity((accounts as usize).min(1 << 16)),
+            lanes: Vec::with_capacity((accounts as usize).min(1 << 16)),
             limits: BilateralLimits::new(accounts),
             worklist: Worklist::new(),
             queued: 0,
@@ -154,6 +158,7 @@ impl Payments {
         let at = &mut self.desk_of[account as usize];
         if *at == 0 {
             self.desks.push(Desk::new(account));
+            self.lanes.push(None);
             *at = self.desks.len() as u32;
         }
         &mut self.desks[*at as usize - 1]
@@ -454,14 +459,14 @@ impl Payments {
         let row = &mut self.rows[leg as usize];
         assert!(row.group != NONE && amount < row.amount, "a part of a leg");
         row.amount -= amount;
-        row.returned += amount;
+        row.set_returned(row.returned() + amount);
         let at = self.desk_of[row.debtor as usize] as usize - 1;
         self.desks[at].value -= amount;
     }
 
     /// More of a payment has been returned, or less.
     pub(in crate::engine) fn set_returned(&mut self, payment: Handle, returned: Amount) {
-        self.rows[payment as usize].returned = returned.0;
+        self.rows[payment as usize].set_returned(returned.0);
     }
 
     pub(in crate::engine) fn set_deadline(&mut self, payment: Handle, slot: u32) {
@@ -511,6 +516,9 @@ impl Payments {
         let row = &mut self.rows[payment as usize];
         row.next = next;
         row.previous = previous;
+        if class == Priority::Normal as usize {
+            self.take_seat(at, payment);
+        }
     }
 
     fn unlink(&mut self, payment: Handle) {
@@ -530,8 +538,11 @@ impl Payments {
         desk.queued -= 1;
         desk.value -= row.amount;
         desk.eligible[class] -= u32::from(row.is_eligible());
-        if class == Priority::Normal as usize && desk.first[class] == NONE {
-            desk.smallest = u128::MAX;
+        if class == Priority::Normal as usize {
+            if desk.first[class] == NONE {
+                desk.smallest = u128::MAX;
+            }
+            self.leave_seat(at, payment);
         }
         self.queued -= 1;
         let row = &mut self.rows[payment as usize];

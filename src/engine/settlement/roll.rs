@@ -75,6 +75,7 @@ impl Payments {
             desk.first = desk.first.map(|payment| moved.to(payment));
             desk.last = desk.last.map(|payment| moved.to(payment));
         }
+        self.drop_lanes();
         self.worklist.visit.cursor = moved.to(self.worklist.visit.cursor);
         self.by_id.clear();
         self.by_pair.clear();

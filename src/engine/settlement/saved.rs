@@ -37,6 +37,7 @@ impl Payments {
             row.pair_next = NONE;
             row.pair_previous = NONE;
             row.pair_last = NONE;
+            row.seat = 0;
             if row.group == NONE {
                 all.by_id.insert(hash_128(row.id), all.rows.len() as u32);
             }
@@ -50,6 +51,7 @@ impl Payments {
                 eligible: [0; 3],
                 first: [NONE; 3],
                 last: [NONE; 3],
+                smallest: u128::MAX,
                 ..*desk
             };
             if desk.risen_at != 0 {
@@ -61,9 +63,6 @@ impl Payments {
                 .get(*payment as usize)
                 .filter(|row| row.is_waiting())?;
             all.link(*payment);
-        }
-        for desk in &saved.desks {
-            all.open_desk(desk.account).smallest = desk.smallest;
         }
         let mut by_age = saved.queue_order;
         by_age.sort_unstable_by_key(|payment| all.row(*payment).order_key);
@@ -86,8 +85,9 @@ impl Payments {
     /// values agree, pairs hold what waits.
     pub(in crate::engine) fn audit(&self) -> Result<(), String> {
         let mut seen = 0u64;
-        for desk in &self.desks {
+        for (at, desk) in self.desks.iter().enumerate() {
             seen += self.audit_desk(desk)?;
+            self.audit_lane(at)?;
         }
         let waiting = self.rows.iter().filter(|row| row.is_waiting()).count() as u64;
         if seen != self.queued || waiting != self.queued {

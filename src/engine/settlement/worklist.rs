@@ -136,20 +136,6 @@ impl Payments {
             || self.desk(account).is_some_and(|desk| desk.risen_at != 0)
     }
 
-    /// No normal payment queued at the account is smaller than this.
-    #[inline]
-    pub(in crate::engine) fn smallest_normal(&self, account: Handle) -> u128 {
-        self.desk(account).map_or(u128::MAX, |desk| desk.smallest)
-    }
-
-    /// A visit that saw every normal payment found none smaller that stays.
-    #[inline]
-    pub(in crate::engine) fn set_smallest(&mut self, account: Handle, smallest: u128) {
-        if let Some(at) = self.place(account) {
-            self.desks[at].smallest = smallest;
-        }
-    }
-
     /// A payment leaves its place: a visit broken off there goes on behind it.
     pub(super) fn leave_visit(&mut self, payment: Handle) {
         if self.worklist.visit.cursor == payment {
