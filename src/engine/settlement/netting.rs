@@ -17,7 +17,7 @@ const HIGH: u8 = Priority::High as u8;
 const NORMAL: u8 = Priority::Normal as u8;
 
 /// One queued payment, in 20 bytes: there may be millions.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     /// Minor units less one, lowest 32 bits first: an amount is 1 to 2^96.
     amount: [u32; 3],
@@ -183,10 +183,25 @@ impl Netting {
         let is_dense = payments.rows().len() as u64 <= payments.queued() * DONE_SHARE;
         if !(is_dense && self.read(payments, means)) {
             self.walk(payments, means);
+        } else if cfg!(debug_assertions) {
+            self.walk_as_well(payments, means);
         }
         self.find_bounds(payments);
         self.find_legs(payments);
         self.settle.clear();
+    }
+
+    /// Walks what was read, and finds the same.
+    fn walk_as_well(&mut self, payments: &Payments, means: &impl Means) {
+        let read = self.entries.clone();
+        let stops: Vec<u32> = self.places.iter().map(|place| place.stop).collect();
+        for place in &mut self.places {
+            place.stop = place.start;
+        }
+        self.walk(payments, means);
+        assert!(read == self.entries, "rows read are the queues walked");
+        let walked = self.places.iter().map(|place| place.stop);
+        assert!(walked.eq(stops), "and end where they do");
     }
 
     /// Bytes kept between runs.
