@@ -25,7 +25,7 @@ impl Netting {
     /// Finds the better of what gridlock resolution and greedy bypass can settle, by value.
     pub(in crate::engine) fn greedy(&mut self, payments: &Payments, means: &impl Means) {
         self.gridlock(payments, means);
-        let by_order = std::mem::take(&mut self.settle);
+        std::mem::swap(&mut self.settle, &mut self.by_order);
         let value_by_order = self.value_in();
         self.gather(payments, means);
         let chosen = Greedy::new(self, payments).choose();
@@ -33,11 +33,13 @@ impl Netting {
             .map(|entry| self.entries[entry as usize].amount())
             .sum();
         if value > value_by_order {
+            self.settle.reserve_exact(members(&chosen).count());
             let chosen = members(&chosen).map(|entry| self.entries[entry as usize].payment);
             self.settle.extend(chosen);
         } else {
-            self.settle = by_order;
+            std::mem::swap(&mut self.settle, &mut self.by_order);
         }
+        self.by_order = Vec::new();
     }
 }
 
@@ -296,13 +298,13 @@ fn members(set: &Bits) -> impl Iterator<Item = u32> + '_ {
 /// that is small enough.
 struct Minima {
     /// A word a block.
-    out: Vec<u32>,
+    out: Vec<u64>,
     leaves: usize,
     /// Node n has the children 2n and 2n + 1; the leaves, a block each, come last.
     nodes: Vec<i128>,
 }
 
-const BLOCK: u32 = u32::BITS;
+const BLOCK: u32 = u64::BITS;
 
 impl Minima {
     fn new(count: usize) -> Minima {
@@ -358,7 +360,7 @@ impl Minima {
 
     /// Entries of a block from its place `from` on that are out.
     fn out_of(&self, block: usize, from: u32) -> impl Iterator<Item = u32> + use<> {
-        let mut bits = self.out[block] & (u32::MAX << from);
+        let mut bits = self.out[block] & (u64::MAX << from);
         std::iter::from_fn(move || {
             let bit = (bits != 0).then(|| bits.trailing_zeros())?;
             bits &= bits - 1;

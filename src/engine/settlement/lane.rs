@@ -181,7 +181,7 @@ impl Lane {
         let seats = self.seats.len() + BLOCK;
         if self.seats.capacity() < seats {
             // By an eighth at a time: long queues are many bytes.
-            let more = BLOCK + self.seats.len() / 8;
+            let more = BLOCK.max(self.seats.len() / 8);
             self.seats.reserve_exact(more);
             self.codes.reserve_exact(more);
         }

@@ -164,10 +164,12 @@ pub(in crate::engine) struct Netting {
     pub(super) work: Vec<u32>,
     /// What the last run settles.
     pub(super) settle: Vec<Handle>,
+    /// What gridlock resolution would settle, while greedy bypass looks for more.
+    pub(super) by_order: Vec<Handle>,
     cursors: Vec<(u32, u32)>,
     /// Per place and class, where the next entry goes and the order key of the last.
     ends: Vec<[(u32, i64); 3]>,
-    /// The most bytes a run took beside what is kept.
+    /// The most bytes a run took.
     peak: u64,
     has_groups: bool,
 }
@@ -204,8 +206,13 @@ impl Netting {
         assert!(walked.eq(stops), "and end where they do");
     }
 
-    /// Bytes kept between runs.
+    /// The most bytes it ever took: kept between runs or only during one.
     pub(super) fn bytes(&self) -> u64 {
+        self.peak.max(self.kept())
+    }
+
+    /// Bytes kept between runs.
+    fn kept(&self) -> u64 {
         fn of<T>(vec: &Vec<T>) -> u64 {
             (vec.capacity() * size_of::<T>()) as u64
         }
@@ -218,13 +225,13 @@ impl Netting {
             + of(&self.work)
             + of(&self.settle)
             + of(&self.cursors)
+            + of(&self.by_order)
             + of(&self.ends)
-            + self.peak
     }
 
-    /// Notes what a run takes beside what is kept.
+    /// Notes that a run takes so many bytes beside what is kept.
     pub(super) fn note_peak(&mut self, bytes: u64) {
-        self.peak = self.peak.max(bytes);
+        self.peak = self.peak.max(self.kept() + bytes);
     }
 
     /// The group that an entry is a leg of, or [`NONE`].
