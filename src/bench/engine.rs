@@ -81,18 +81,19 @@ pub fn throughput(engine: &mut Engine, workload: &mut dyn Workload, commands: u6
     measured
 }
 
-/// Nanoseconds per command over more and more accounts: one point per size, the median of several
-/// runs on one engine, so that a busy moment of the machine does not bend the curve.
-pub fn grow_accounts(
+/// Nanoseconds per command over more and more accounts, or orders in the book: one point per size,
+/// the median of several runs on one engine, so that a busy moment of the machine does not bend the
+/// curve.
+pub fn grow(
     sizes: &[u64],
     mut workload: impl FnMut(u64) -> Box<dyn Workload>,
     limits: impl Fn(u64) -> Limits,
     commands: u64,
 ) -> Vec<(u64, f64)> {
     const RUNS: usize = 9;
-    let point = |accounts: u64| {
-        let mut workload = workload(accounts);
-        let mut engine = prepare(workload.as_mut(), &limits(accounts));
+    let point = |size: u64| {
+        let mut workload = workload(size);
+        let mut engine = prepare(workload.as_mut(), &limits(size));
         let mut runs: Vec<f64> = (0..RUNS)
             .map(|_| {
                 let run = throughput(&mut engine, workload.as_mut(), commands / RUNS as u64);
@@ -100,7 +101,7 @@ pub fn grow_accounts(
             })
             .collect();
         runs.sort_by(f64::total_cmp);
-        (accounts, runs[RUNS / 2])
+        (size, runs[RUNS / 2])
     };
     sizes.iter().copied().map(point).collect()
 }
@@ -127,38 +128,89 @@ fn execute_batch(engine: &mut Engine, batch: &[CommandSlot], outbox: &mut Outbox
     }
 }
 
+/// Latencies at a rate: of commands, and of nothing.
+pub struct Paced {
+    /// The commands, from each one's planned start.
+    pub commands: Measured,
+    /// How long each took, from its own start.
+    pub service: Histogram<u64>,
+    /// The same loop that does nothing but read the clock, in turns with the commands: what the
+    /// machine does by itself.
+    pub clock: Histogram<u64>,
+}
+
+/// Times that commands and the clock alone take turns.
+const TURNS: u64 = 20;
+
 /// Executes `commands` commands at `rate` per second; latency runs from each one's planned start.
 pub fn open_loop(
     engine: &mut Engine,
     workload: &mut dyn Workload,
     commands: u64,
     rate: u64,
-) -> Measured {
-    let mut slots = vec![CommandSlot::default(); commands as usize];
-    for slot in &mut slots {
-        workload.next(slot);
-    }
+) -> Paced {
+    let mut slots = vec![CommandSlot::default(); (commands / TURNS).max(1) as usize];
     let mut latency = histogram();
+    let mut paced = Paced {
+        commands: Measured {
+            commands: 0,
+            elapsed: Duration::ZERO,
+            events: 0,
+            latency: None,
+        },
+        service: histogram(),
+        clock: histogram(),
+    };
     let mut outbox = Outbox::with_capacity(CHUNK);
-    let mut events = 0;
+    let mut turn = Vec::with_capacity(slots.len());
+    for _ in 0..TURNS {
+        for slot in &mut slots {
+            workload.next(slot);
+        }
+        let elapsed = at_rate(slots.len(), rate, &mut turn, |at| {
+            let command = slots[at].command().expect("bench commands are short");
+            engine.apply(engine.sequence() + 1, command, &mut outbox);
+            paced.commands.events += outbox.events().len() as u64;
+            outbox.clear();
+        });
+        paced.commands.elapsed += elapsed;
+        paced.commands.commands += slots.len() as u64;
+        for [from_plan, from_start] in turn.drain(..) {
+            latency.saturating_record(from_plan);
+            paced.service.saturating_record(from_start);
+        }
+        at_rate(slots.len(), rate, &mut turn, |at| {
+            std::hint::black_box(&slots[at].header().kind);
+        });
+        for [from_plan, _] in turn.drain(..) {
+            paced.clock.saturating_record(from_plan);
+        }
+    }
+    paced.commands.latency = Some(latency);
+    paced
+}
+
+/// Does `what` so often at a rate; how long each took, from its planned moment and from its start.
+/// Nothing is counted meanwhile: a histogram is larger than the nearest cache.
+fn at_rate(
+    count: usize,
+    rate: u64,
+    taken: &mut Vec<[u64; 2]>,
+    mut what: impl FnMut(usize),
+) -> Duration {
     let gap = 1e9 / rate as f64;
     let start = Instant::now();
-    for (at, slot) in slots.iter().enumerate() {
+    for at in 0..count {
         let planned = Duration::from_nanos((at as f64 * gap) as u64);
-        while start.elapsed() < planned {
+        let mut begun = start.elapsed();
+        while begun < planned {
             std::hint::spin_loop();
+            begun = start.elapsed();
         }
-        let command = slot.command().expect("bench commands are short");
-        engine.apply(engine.sequence() + 1, command, &mut outbox);
-        events += outbox.events().len() as u64;
-        outbox.clear();
-        let taken = start.elapsed() - planned;
-        latency.saturating_record(taken.as_nanos() as u64);
+        what(at);
+        let done = start.elapsed();
+        let ns = |from: Duration| (done - from).as_nanos() as u64;
+        taken.push([ns(planned), ns(begun)]);
     }
-    Measured {
-        commands,
-        elapsed: start.elapsed(),
-        events,
-        latency: Some(latency),
-    }
+    start.elapsed()
 }

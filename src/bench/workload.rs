@@ -4,8 +4,8 @@ use crate::protocol::RELEASE;
 use crate::protocol::command::CancelOrder;
 use crate::protocol::command::{
     AccountFlags, AssetKind, CommandKind, CreateAccount, CreateAsset, CreateInstrument,
-    CreateParticipant, OrderType, Peg, PlaceOrder, Priority, ReplaceOrder, SelfTrade, Side,
-    SubmitPayment, TimeInForce, Transfer, TransferFlags,
+    CreateParticipant, OrderType, PaymentRef, Peg, PlaceOrder, Priority, ReplaceOrder, SelfTrade,
+    Side, SubmitPayment, TimeInForce, Transfer, TransferFlags,
 };
 use crate::protocol::frame::{CommandFrame, CommandHeader, CommandSlot, HEADER_BYTES};
 use crate::protocol::units::{
@@ -102,6 +102,7 @@ pub fn transfer(id: u128, debit: u64, credit: u64, amount: u128) -> Transfer {
 }
 
 /// Plain transfers between random accounts, every id new.
+#[derive(Clone)]
 pub struct Transfers {
     accounts: u64,
     rng: Pcg64Mcg,
@@ -157,6 +158,24 @@ impl Transfers {
         let debit = self.rng.random_range(1..=self.accounts);
         let credit = self.rng.random_range(1..self.accounts);
         (debit, if credit >= debit { credit + 1 } else { credit })
+    }
+
+    /// A normal payment between random accounts.
+    fn payment(&mut self) -> SubmitPayment {
+        let (debtor, creditor) = self.pair();
+        SubmitPayment {
+            id: PaymentId(self.id()),
+            debtor_account: AccountId(debtor),
+            creditor_account: AccountId(creditor),
+            amount: Amount(self.rng.random_range(1..=10_000)),
+            return_of: PaymentId(0),
+            earliest_at: Timestamp(0),
+            latest_at: Timestamp(0),
+            priority: Priority::Normal,
+            _reserved: [Z; 3],
+            value_date: 0,
+            _reserved_end: [Z; 8],
+        }
     }
 
     fn id(&mut self) -> u128 {
@@ -241,21 +260,69 @@ impl Workload for Payments {
     }
 
     fn next(&mut self, slot: &mut CommandSlot) {
-        let (debtor, creditor) = self.0.pair();
-        let body = SubmitPayment {
-            id: PaymentId(self.0.id()),
-            debtor_account: AccountId(debtor),
-            creditor_account: AccountId(creditor),
-            amount: Amount(self.0.rng.random_range(1..=10_000)),
-            return_of: PaymentId(0),
-            earliest_at: Timestamp(0),
-            latest_at: Timestamp(0),
-            priority: Priority::Normal,
-            _reserved: [Z; 3],
-            value_date: 0,
-            _reserved_end: [Z; 8],
-        };
+        let body = self.0.payment();
         fill(slot, CommandKind::SubmitPayment, &body);
+    }
+}
+
+/// Payments that wait, for nobody has money.
+pub struct Queued(Transfers);
+
+impl Queued {
+    /// A stream over `accounts` accounts.
+    pub fn new(accounts: u64, seed: u64) -> Queued {
+        Queued(Transfers::new(accounts, seed))
+    }
+}
+
+impl Workload for Queued {
+    fn setup(&mut self) -> Box<dyn Iterator<Item = CommandFrame>> {
+        let names = [create_asset(1, "EUR"), create_participant(1, "BANK")];
+        let open = |id| create_account(id, 1, 1, AccountFlags::SETTLEMENT);
+        Box::new(names.into_iter().chain((1..=self.0.accounts).map(open)))
+    }
+
+    fn next(&mut self, slot: &mut CommandSlot) {
+        let body = self.0.payment();
+        fill(slot, CommandKind::SubmitPayment, &body);
+    }
+}
+
+/// Cancels of payments that wait, from here and there.
+pub struct Cancels {
+    queued: Queued,
+    /// Payments that wait at first, a power of two.
+    count: u64,
+    next: u64,
+}
+
+impl Cancels {
+    /// At least `count` cancels over `accounts` accounts.
+    pub fn new(accounts: u64, count: u64, seed: u64) -> Cancels {
+        Cancels {
+            queued: Queued::new(accounts, seed),
+            count: count.next_power_of_two(),
+            next: 0,
+        }
+    }
+}
+
+impl Workload for Cancels {
+    fn setup(&mut self) -> Box<dyn Iterator<Item = CommandFrame>> {
+        let names = self.queued.setup();
+        let mut queued = self.queued.0.clone();
+        let one = move |_| CommandFrame::new(CommandKind::SubmitPayment, &queued.payment());
+        Box::new(names.chain((0..self.count).map(one)))
+    }
+
+    fn next(&mut self, slot: &mut CommandSlot) {
+        // An odd step visits every number below a power of two once. Ids begin with 2.
+        let at = self.next.wrapping_mul(0x9e37_79b9_7f4a_7c15) & (self.count - 1);
+        self.next += 1;
+        let body = PaymentRef {
+            id: PaymentId(u128::from(at) + 2),
+        };
+        fill(slot, CommandKind::CancelPayment, &body);
     }
 }
 

@@ -6,7 +6,7 @@ mod settlement;
 use super::CliError;
 use crate::bench::chart::{Labels, Series, draw_growth};
 use crate::bench::wire::{Stages, Wire};
-use crate::bench::workload::{Orders, Payments, Transfers, TwoPhase, Workload};
+use crate::bench::workload::{Cancels, Orders, Payments, Queued, Transfers, TwoPhase, Workload};
 use crate::bench::{engine, human, journal, machine, percentiles, pipeline, yardstick};
 use crate::config::{Config, Durability};
 use crate::engine::Limits;
@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 ///
 /// Throughput is closed-loop; with --rate, latency is open-loop, from each command's planned
 /// moment. Yardsticks (a raw TCP echo, a raw append and fdatasync) are measured in the same run.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 #[command(after_help = "Examples:
   millrace bench engine --workload orders --rate 1000000
   millrace bench engine --workload transfers --curve --chart accounts.svg
@@ -78,11 +78,12 @@ pub(crate) struct Args {
     /// Threads of the node (wire, ledger); 0 chooses by durability and cores
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=3))]
     threads: u8,
-    /// Cost per command from 1,000 to 10 million accounts instead (engine; transfers, two-phase,
-    /// payments)
+    /// Cost per command from 1,000 to 10 million accounts (engine; transfers, two-phase, payments),
+    /// from 100 to a million resting orders (engine; orders), or from 100 to a million payments
+    /// queued (settlement) instead
     #[arg(long)]
     curve: bool,
-    /// Draw the curve into an SVG file
+    /// Draw the curve into an SVG file; that of settlement into two
     #[arg(long, value_name = "FILE", requires = "curve")]
     chart: Option<PathBuf>,
     /// Print JSON
@@ -112,6 +113,10 @@ enum Kind {
     TwoPhase,
     /// Payments that settle at entry
     Payments,
+    /// Payments that wait, for nobody has money (engine)
+    Queued,
+    /// Cancels of payments that wait (engine)
+    Cancels,
     /// Order flow like exchange-core's, with holds, DvP and fees
     Orders,
     /// Transfers in batches of 8,190, 1,000 and 100, one at a time, and of 32 clients (wire)
@@ -175,16 +180,20 @@ type Report = (Vec<String>, Value);
 const ROUNDS_IN_TURN: usize = 10;
 
 fn workload(args: &Args) -> Box<dyn Workload> {
-    workload_over(args, args.accounts)
-}
-
-fn workload_over(args: &Args, accounts: u64) -> Box<dyn Workload> {
+    let accounts = args.accounts;
     match args.workload {
         Kind::Transfers | Kind::Ledger => Box::new(Transfers::new(accounts, args.seed)),
         Kind::TwoPhase => Box::new(TwoPhase::new(accounts, args.seed)),
         Kind::Payments => Box::new(Payments::new(accounts, args.seed)),
+        Kind::Queued => Box::new(Queued::new(accounts, args.seed)),
+        Kind::Cancels => Box::new(Cancels::new(accounts, cancels(args), args.seed)),
         Kind::Orders => Box::new(Orders::new(args.resting, 1_000, args.seed)),
     }
+}
+
+/// Payments there are to cancel, with those of the run that warms up and of the one at a rate.
+fn cancels(args: &Args) -> u64 {
+    args.commands * 2 + 65_536
 }
 
 /// Tables large enough for the run, and not much larger.
@@ -202,7 +211,11 @@ fn limits(args: &Args) -> Limits {
     Limits {
         accounts: room(args.accounts + 4_096),
         transfers: room(only(Kind::Transfers, all).max(only(Kind::TwoPhase, all))),
-        payments: room(only(Kind::Payments, all)),
+        payments: room(
+            only(Kind::Payments, all)
+                .max(only(Kind::Queued, all))
+                .max(only(Kind::Cancels, cancels(args).next_power_of_two())),
+        ),
         orders: room(only(Kind::Orders, orders)),
         client_order_ids: room(only(Kind::Orders, args.commands + orders)),
         ..Limits::default()
@@ -242,40 +255,66 @@ fn run_engine(args: &Args) -> Result<Report, CliError> {
         fast.per_second() / 1e6,
         1e9 / fast.per_second()
     )];
-    lines.extend(
-        paced
-            .as_ref()
-            .and_then(|paced| paced_line(args.rate, paced)),
-    );
+    if let Some(paced) = &paced {
+        lines.extend(paced_line(args.rate, &paced.commands));
+        lines.push(format!(
+            "  each from its own start:   {}",
+            quantiles(&paced.service)
+        ));
+        lines.push(format!(
+            "  the clock alone, in turns: {}",
+            quantiles(&paced.clock)
+        ));
+    }
     let value = json!({
         "throughput": fast.to_json(),
         "rate": args.rate,
-        "open_loop": paced.as_ref().map(engine::Measured::to_json),
+        "open_loop": paced.as_ref().map(|paced| json!({
+            "commands": paced.commands.to_json(),
+            "service": percentiles(&paced.service),
+            "clock": percentiles(&paced.clock),
+        })),
     });
     Ok((lines, value))
 }
 
-/// Sizes of the curve.
+/// Sizes of the curves.
 const ACCOUNTS: [u64; 5] = [1_000, 10_000, 100_000, 1_000_000, 10_000_000];
+const RESTING: [u64; 5] = [100, 1_000, 10_000, 100_000, 1_000_000];
 
 fn run_curve(args: &Args) -> Result<Report, CliError> {
-    if matches!(args.workload, Kind::Orders | Kind::Ledger) {
-        let why = "--curve is over accounts: --workload transfers, two-phase or payments";
+    let is_orders = args.workload == Kind::Orders;
+    if matches!(args.workload, Kind::Ledger | Kind::Cancels) {
+        let why = "--curve is over accounts or resting orders: no curve of this workload";
         return Err(CliError::Usage(why.into()));
     }
-    let points = engine::grow_accounts(
-        &ACCOUNTS,
-        |accounts| workload_over(args, accounts),
-        |accounts| Limits {
-            accounts: accounts as u32 + 4_096,
-            ..limits(args)
+    let of_size = |size: u64| match is_orders {
+        true => Args {
+            resting: size as usize,
+            ..args.clone()
         },
+        false => Args {
+            accounts: size,
+            ..args.clone()
+        },
+    };
+    let points = engine::grow(
+        if is_orders { &RESTING } else { &ACCOUNTS },
+        |size| workload(&of_size(size)),
+        |size| limits(&of_size(size)),
         args.commands,
     );
+    let (what, title) = match is_orders {
+        true => (
+            "orders resting",
+            "What an order command costs as the book grows",
+        ),
+        false => ("accounts", "What a transfer costs as accounts grow"),
+    };
     let first = points[0].1;
-    let lines = points.iter().map(|(accounts, ns)| {
+    let lines = points.iter().map(|(size, ns)| {
         format!(
-            "{accounts:>10} accounts: {ns:>5.0} ns per command, {:.2} M/s, {:.2}x",
+            "{size:>10} {what}: {ns:>5.0} ns per command, {:.2} M/s, {:.2}x",
             1e3 / ns,
             ns / first
         )
@@ -284,8 +323,8 @@ fn run_curve(args: &Args) -> Result<Report, CliError> {
         let points: Vec<(f64, f64)> = points.iter().map(|(x, y)| (*x as f64, *y)).collect();
         let name = format!("{:?}, engine alone", args.workload).to_lowercase();
         let labels = Labels {
-            title: "What a transfer costs as accounts grow",
-            x: "accounts",
+            title,
+            x: what,
             y: "ns per command",
         };
         let series = [Series {
@@ -296,7 +335,7 @@ fn run_curve(args: &Args) -> Result<Report, CliError> {
     }
     let value: Vec<Value> = points
         .iter()
-        .map(|(accounts, ns)| json!({ "accounts": accounts, "ns_per_command": ns }))
+        .map(|(size, ns)| json!({ what.replace(' ', "_"): size, "ns_per_command": ns }))
         .collect();
     Ok((lines.collect(), json!(value)))
 }

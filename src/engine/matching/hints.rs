@@ -17,6 +17,12 @@ use crate::protocol::command::Side;
 use crate::protocol::units::{ClientOrderId, Price};
 
 impl Matching {
+    /// Whether orders outgrow the nearer caches; where not, only the first hint is of any use.
+    #[inline]
+    pub fn is_large(&self) -> bool {
+        self.orders.is_large()
+    }
+
     /// Asks for the memory where the lookup of that id starts: the first hint for every order
     /// command.
     #[inline]

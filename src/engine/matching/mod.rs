@@ -553,6 +553,17 @@ impl Matching {
         self.orders.cold[slot.0].set_state(SlotState::Lifted);
     }
 
+    /// [`Matching::lift`] and [`Matching::amend`] in one.
+    ///
+    /// # Panics
+    /// Where it does not rest, `leaves` is 0, or the total passes 2^64-1.
+    #[inline]
+    pub fn lift_to(&mut self, slot: Slot, price: Price, leaves: Quantity) {
+        self.unlink(slot.0);
+        self.orders.cold[slot.0].set_state(SlotState::Lifted);
+        self.amend(slot, price, leaves);
+    }
+
     /// Changes the worst price of a special order: where it waits, in place; else once it comes to
     /// rest. What follows the market keeps its place in the book until that moves.
     ///

@@ -32,11 +32,11 @@ use crate::engine::matching::{Lookup, Slot};
 use crate::engine::outbox::Outbox;
 use crate::engine::state::State;
 use crate::prefetch::prefetch_pair;
-use crate::protocol::command::{CancelOrder, Command, PlaceOrder, ReplaceOrder};
+use crate::protocol::command::{CancelOrder, PlaceOrder, ReplaceOrder, Side};
 use crate::protocol::event::{EventKind, OrderAccepted, OrderChanged, OrderRejected};
 use crate::protocol::frame::CommandRef;
 use crate::protocol::reason::Reason;
-use crate::protocol::units::{Amount, ClientOrderId, OrderId, ParticipantId};
+use crate::protocol::units::{Amount, ClientOrderId, OrderId, ParticipantId, Price};
 use crate::protocol::wire::Zero;
 use entry::{Entry, Fate, check_entry};
 use execution::{execute, settle_book};
@@ -96,7 +96,7 @@ fn start(state: &mut State, asked: &PlaceOrder, slot: Slot, entry: Entry, out: &
     state.ledger.open_for_trading(order.quote_account);
     let account = held_at(order.side, order.base_account, order.quote_account);
     state.ledger.hold(account, hold);
-    match fate {
+    match entry.fate {
         Fate::Trades => {
             let is_protected = asked.protection.0 != 0;
             execute(state, slot, hold, is_protected, out);
@@ -199,7 +199,9 @@ pub(in crate::engine) fn touch_lookups(state: &State, command: CommandRef<'_>) {
 /// Reads the order of an order command, a few commands ahead of it.
 #[inline]
 pub(in crate::engine) fn touch_order(state: &State, command: CommandRef<'_>) {
-    if let Some((participant, id)) = named(state, command) {
+    if state.matching.is_large()
+        && let Some((participant, id)) = named(state, command)
+    {
         state.matching.touch_order(participant, id);
     }
 }
@@ -207,7 +209,8 @@ pub(in crate::engine) fn touch_order(state: &State, command: CommandRef<'_>) {
 /// Reads what surrounds the order and where its cover is, shortly before its turn.
 #[inline]
 pub(in crate::engine) fn touch_neighbours(state: &State, command: CommandRef<'_>) {
-    if let Some((participant, id)) = named(state, command)
+    if state.matching.is_large()
+        && let Some((participant, id)) = named(state, command)
         && let Some(account) = state.matching.touch_neighbours(participant, id)
     {
         prefetch_pair(state.ledger.row(account));
@@ -217,11 +220,25 @@ pub(in crate::engine) fn touch_neighbours(state: &State, command: CommandRef<'_>
 /// Reads the way to the level where a new order may rest, `steps` further each time.
 #[inline]
 pub(in crate::engine) fn touch_level(state: &State, command: CommandRef<'_>, steps: u32) {
-    if let Ok(Command::PlaceOrder(asked)) = command.decode()
-        && let Some(book) = state.instruments.find(asked.instrument.0)
+    if state.matching.is_large()
+        && let Some((instrument, side, price)) = placed(command)
+        && let Some(book) = state.instruments.find(instrument)
     {
-        state
-            .matching
-            .touch_level(book, asked.side, asked.price, steps);
+        state.matching.touch_level(book, side, price, steps);
     }
+}
+
+/// Where an order is to be placed; not validated.
+#[inline]
+fn placed(command: CommandRef<'_>) -> Option<(u32, Side, Price)> {
+    use std::mem::offset_of;
+    let bytes = |at: usize, length: usize| command.body.get(at..at + length);
+    let instrument = bytes(offset_of!(PlaceOrder, instrument), 4)?;
+    let price = bytes(offset_of!(PlaceOrder, price), 8)?;
+    let side = bytes(offset_of!(PlaceOrder, side), 1)?;
+    Some((
+        u32::from_le_bytes(instrument.try_into().ok()?),
+        Side::from_code(side[0])?,
+        Price(i64::from_le_bytes(price.try_into().ok()?)),
+    ))
 }

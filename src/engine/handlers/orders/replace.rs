@@ -96,8 +96,7 @@ pub(in crate::engine) fn replace_order(state: &mut State, asked: &ReplaceOrder, 
         How::Shrinks => state.matching.reduce(slot, leaves),
         How::Waits => state.matching.resize(slot, leaves),
         How::Moves => {
-            state.matching.lift(slot);
-            state.matching.amend(slot, price, leaves);
+            state.matching.lift_to(slot, price, leaves);
             execute(state, slot, needs, false, out);
         }
         How::Rests => {
@@ -107,8 +106,7 @@ pub(in crate::engine) fn replace_order(state: &mut State, asked: &ReplaceOrder, 
             } else {
                 price
             };
-            state.matching.lift(slot);
-            state.matching.amend(slot, stands, leaves);
+            state.matching.lift_to(slot, stands, leaves);
             state.matching.rest(slot);
         }
     }
