@@ -4,7 +4,10 @@
 use super::workload::Workload;
 use super::{histogram, percentiles};
 use crate::engine::{Engine, Limits, Outbox, Take};
-use crate::protocol::frame::{CommandRef, CommandSlot};
+use crate::protocol::command::{CommandKind, DayPhase, MassCancel, SetPhase, SideFilter};
+use crate::protocol::frame::{CommandFrame, CommandRef, CommandSlot};
+use crate::protocol::units::{InstrumentId, ParticipantId};
+use crate::protocol::wire::Zero;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -126,6 +129,45 @@ fn execute_batch(engine: &mut Engine, batch: &[CommandSlot], outbox: &mut Outbox
         }
         engine.apply(engine.sequence() + 1, command(slot), outbox);
     }
+}
+
+/// What single commands take that look at all orders, or at all of a participant: by name.
+pub fn whole_book(engine: &mut Engine) -> Vec<(&'static str, Duration)> {
+    let phase = |phase| {
+        let body = SetPhase {
+            phase,
+            _reserved: [Zero::Zero; 3],
+            business_date: 0,
+            _reserved_end: [Zero::Zero; 8],
+        };
+        CommandFrame::new(CommandKind::SetPhase, &body)
+    };
+    let cancel = MassCancel {
+        participant: ParticipantId(1),
+        instrument: InstrumentId(u32::MAX),
+        side: SideFilter::Both,
+        _reserved: [Zero::Zero; 7],
+        session: 0,
+        _reserved_end: [Zero::Zero; 8],
+    };
+    let mut outbox = Outbox::with_capacity(1 << 16);
+    let started = Instant::now();
+    std::hint::black_box(engine.digest());
+    let mut all = vec![("query_digest", started.elapsed())];
+    let mut once = |name, frame: CommandFrame| {
+        let started = Instant::now();
+        engine.apply(engine.sequence() + 1, frame.as_ref(), &mut outbox);
+        all.push((name, started.elapsed()));
+        outbox.clear();
+    };
+    let cancel = CommandFrame::new(CommandKind::MassCancel, &cancel);
+    once("mass_cancel of one participant", cancel);
+    once("first day", phase(DayPhase::Open));
+    once("eod1", phase(DayPhase::Eod1));
+    once("closed", phase(DayPhase::Closed));
+    once("sod", phase(DayPhase::Sod));
+    all.retain(|(name, _)| *name != "first day");
+    all
 }
 
 /// Latencies at a rate: of commands, and of nothing.

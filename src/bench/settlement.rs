@@ -5,10 +5,10 @@ use super::histogram;
 use super::workload::{create_account, create_asset, create_participant, transfer};
 use crate::engine::{Engine, Limits, Outbox, PaymentsMemory, Take};
 use crate::protocol::command::{
-    AccountFlags, Algorithm, AlgorithmChoice, CommandKind, Priority, RunLiquiditySaving,
+    AccountFlags, Algorithm, AlgorithmChoice, CommandKind, Empty, Priority, RunLiquiditySaving,
     SetLiquiditySaving, SubmitPayment, Switch,
 };
-use crate::protocol::event::Event;
+use crate::protocol::event::{Event, EventKind};
 use crate::protocol::frame::CommandFrame;
 use crate::protocol::units::{AccountId, Amount, PaymentId, Timestamp};
 use crate::protocol::wire::Zero;
@@ -144,6 +144,15 @@ impl Queues {
             let body = transfer(u128::from(account), ISSUER, account, amount);
             self.apply(&CommandFrame::new(CommandKind::Transfer, &body));
         }
+        // What lets itself be released is, before anything is measured.
+        while self
+            .engine
+            .next_deadline()
+            .is_some_and(|at| at <= self.engine.now())
+        {
+            let body = Empty { _reserved: [Z; 16] };
+            self.apply(&CommandFrame::new(CommandKind::Tick, &body));
+        }
     }
 
     /// Payments that wait.
@@ -184,9 +193,11 @@ impl Queues {
         self.engine.payments_memory()
     }
 
-    /// Submits `count` payments, one at a time; the latency of each.
-    pub fn entries(&mut self, count: u64) -> Histogram<u64> {
+    /// Submits `count` payments, one at a time; the latency of each, and how many payments each
+    /// settled.
+    pub fn entries(&mut self, count: u64) -> (Histogram<u64>, Histogram<u64>) {
         let mut latency = histogram();
+        let mut settled = histogram();
         for _ in 0..count {
             let (debtor, creditor) = self.sides();
             let frame = self.payment(debtor, creditor);
@@ -194,9 +205,12 @@ impl Queues {
             self.engine
                 .apply(self.engine.sequence() + 1, frame.as_ref(), &mut self.outbox);
             latency.saturating_record(started.elapsed().as_nanos() as u64);
+            let events = self.outbox.events().iter();
+            let finals = events.filter(|event| event.kind() == Some(EventKind::PaymentSettled));
+            settled.saturating_record(finals.count() as u64);
             self.outbox.clear();
         }
-        latency
+        (latency, settled)
     }
 
     /// The whole-state audit.

@@ -266,6 +266,13 @@ fn run_engine(args: &Args) -> Result<Report, CliError> {
             quantiles(&paced.clock)
         ));
     }
+    let whole = match args.workload {
+        Kind::Orders => engine::whole_book(&mut prepared),
+        _ => Vec::new(),
+    };
+    for (name, elapsed) in &whole {
+        lines.push(format!("{name}: {}", human(elapsed.as_nanos() as u64)));
+    }
     let value = json!({
         "throughput": fast.to_json(),
         "rate": args.rate,
@@ -274,6 +281,10 @@ fn run_engine(args: &Args) -> Result<Report, CliError> {
             "service": percentiles(&paced.service),
             "clock": percentiles(&paced.clock),
         })),
+        "whole_book": whole
+            .iter()
+            .map(|(name, elapsed)| json!({ "name": name, "ns": elapsed.as_nanos() as u64 }))
+            .collect::<Vec<_>>(),
     });
     Ok((lines, value))
 }

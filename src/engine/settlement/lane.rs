@@ -248,7 +248,7 @@ mod tests {
     fn codes_never_fall_as_amounts_rise() {
         let mut amounts: Vec<u128> = (0..128)
             .flat_map(|bit| {
-                [0, 1, 3, 77].map(|more| (1u128 << bit).saturating_add(more << bit / 2))
+                [0, 1, 3, 77].map(|more| (1u128 << bit).saturating_add(more << (bit / 2)))
             })
             .chain(0..5_000)
             .collect();

@@ -17,6 +17,8 @@ pub struct PaymentsMemory {
     pub lanes: u64,
     /// Where algorithms work, kept between runs.
     pub room: u64,
+    /// The same at the most that a run ever took.
+    pub room_peak: u64,
 }
 
 impl PaymentsMemory {
@@ -26,13 +28,14 @@ impl PaymentsMemory {
             ids: payments.by_id.bytes(),
             pairs: payments.by_pair.bytes(),
             lanes: payments.lane_bytes(),
-            room: netting.bytes(),
+            room: netting.kept(),
+            room_peak: netting.bytes_peak(),
         }
     }
 
-    /// Bytes for each of `payments`.
-    pub fn per_payment(&self, payments: u64) -> f64 {
-        let all = self.rows + self.ids + self.pairs + self.lanes + self.room;
-        all as f64 / payments.max(1) as f64
+    /// Bytes for each of `payments`: kept, and while the run goes on that took most.
+    pub fn per_payment(&self, payments: u64) -> [f64; 2] {
+        let tables = self.rows + self.ids + self.pairs + self.lanes;
+        [self.room, self.room_peak].map(|room| (tables + room) as f64 / payments.max(1) as f64)
     }
 }

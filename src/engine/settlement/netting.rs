@@ -207,12 +207,12 @@ impl Netting {
     }
 
     /// The most bytes it ever took: kept between runs or only during one.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(super) fn bytes_peak(&self) -> u64 {
         self.peak.max(self.kept())
     }
 
     /// Bytes kept between runs.
-    fn kept(&self) -> u64 {
+    pub(super) fn kept(&self) -> u64 {
         fn of<T>(vec: &Vec<T>) -> u64 {
             (vec.capacity() * size_of::<T>()) as u64
         }

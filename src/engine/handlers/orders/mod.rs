@@ -96,7 +96,7 @@ fn start(state: &mut State, asked: &PlaceOrder, slot: Slot, entry: Entry, out: &
     state.ledger.open_for_trading(order.quote_account);
     let account = held_at(order.side, order.base_account, order.quote_account);
     state.ledger.hold(account, hold);
-    match entry.fate {
+    match fate {
         Fate::Trades => {
             let is_protected = asked.protection.0 != 0;
             execute(state, slot, hold, is_protected, out);
