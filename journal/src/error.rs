@@ -105,6 +105,15 @@ pub enum Defect {
         /// Its format version.
         found: u16,
     },
+    /// A later release of the program wrote the file: it may hold what this one does not know.
+    NewerRelease {
+        /// The file.
+        path: PathBuf,
+        /// The release in its label.
+        found: u16,
+        /// The release that would open it.
+        ours: u16,
+    },
     /// A segment is not there although a later one is, or the first one is not.
     MissingSegment {
         /// The file that ought to be there.
@@ -354,6 +363,11 @@ impl fmt::Display for Defect {
                 "{} has format {found}, this release reads up to {}: use the release that wrote it",
                 path.display(),
                 crate::format::FORMAT_VERSION
+            ),
+            Defect::NewerRelease { path, found, ours } => write!(
+                f,
+                "release {found} wrote {}, this is release {ours}: use that release or a later one",
+                path.display()
             ),
             Defect::MissingSegment { path } => write!(
                 f,

@@ -128,3 +128,34 @@ fn seeds_at(segment: &Segment, broken: Place) -> [u32; 2] {
     let rightful = segment::frame_crc(map, key, broken.offset, &header, broken.previous_crc);
     [header.crc, rightful]
 }
+
+/// The next place behind a broken one from which frames can be read on, their payloads checked.
+pub(crate) fn next_believable(segment: &Segment, broken: Place) -> Option<Place> {
+    let from = broken.offset + FRAME_ALIGN;
+    readable(segment, from, seeds_at(segment, broken), broken.sequence)
+}
+
+/// The first place of a segment from which frames can be read, whatever its link says.
+pub(crate) fn first_believable(segment: &Segment, sequence: u64) -> Option<Place> {
+    readable(segment, FRAMES_OFFSET, [segment.label.crc; 2], sequence)
+}
+
+fn readable(segment: &Segment, from: usize, seeds: [u32; 2], sequence: u64) -> Option<Place> {
+    let (map, key) = (segment.map(), segment.key);
+    (from..map.len()).step_by(FRAME_ALIGN).find_map(|offset| {
+        let header = plausible(segment, offset, sequence)?;
+        let known = seeds
+            .into_iter()
+            .find(|seed| segment::chains_from(map, key, offset, &header, *seed));
+        let place = Place {
+            offset,
+            previous_crc: known.unwrap_or(0),
+            sequence: header.sequence,
+        };
+        if known.is_some() {
+            return Some(place);
+        }
+        let next = place.after(&header);
+        matches!(segment::look(map, key, next), Look::Frame(_)).then_some(next)
+    })
+}

@@ -19,8 +19,8 @@
 //! very bytes. Its sum then comes out wrong, which is what it would have been anyway, and it
 //! reports "no record here"; sums are over plain integers, so no value can do harm. Opening a
 //! reader after the writer avoids even that. A file cut short by a stranger while it is mapped is a
-//! SIGBUS: no process can guard a shared mapping against that, and this crate never shortens a
-//! mapped file.
+//! SIGBUS: no process can guard a shared mapping against that (`lost_pages` gives it words), and this
+//! crate never shortens a mapped file.
 
 use std::fs::File;
 use std::io;
@@ -63,6 +63,11 @@ impl Mapping {
             raw: MmapOptions::new().len(len).map_raw_read_only(file)?,
             len,
         })
+    }
+
+    /// Where it lies in memory.
+    pub(crate) fn address(&self) -> usize {
+        self.raw.as_ptr().addr()
     }
 
     /// Tells the kernel how the memory will be used.

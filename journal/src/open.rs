@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use crate::error::{Defect, IoFault, OpenError};
+use crate::error::{Defect, IoFault, OpenError, Problem, ReadError};
 use crate::format::{self, FRAMES_OFFSET, LINK_OFFSET, Link, PAGE_BYTES, SPARE_NAME};
 use crate::mapping::Mapping;
 use crate::options::{Durability, Options};
 use crate::preparer::{self, Preparer, SpareSpec};
 use crate::recovery::{self, Recovered, Survey};
 use crate::segment::{self, Segment};
-use crate::storage::Storage;
+use crate::storage::{Access, Storage};
 
 /// What a writer is put together from.
 pub(crate) struct Opened {
@@ -25,6 +25,7 @@ pub(crate) fn open(storage: &Arc<dyn Storage>, options: &Options) -> Result<Open
     options.check(2 * PAGE_BYTES as u64)?;
     refuse_strangers(&**storage)?;
     let lock = take_lock(&**storage)?;
+    refuse_newer(&**storage, options.writer_release)?;
     let (survey, segment) = match recovery::survey(&**storage, options.check_from)? {
         Some(survey) => {
             let segment = recovery::repair(&**storage, &survey)?;
@@ -61,6 +62,40 @@ pub fn recover_in(storage: &dyn Storage, check_from: u64) -> Result<Recovered, O
     };
     recovery::repair(storage, &survey)?;
     Ok(survey.recovered)
+}
+
+/// The latest release of the program that wrote a segment of the journal in a directory, as its writers
+/// called themselves in their options; 0 where there is no segment.
+pub fn newest_release(dir: &std::path::Path) -> Result<u16, ReadError> {
+    let newest = newest(&crate::storage::MappedFiles::at(dir))?;
+    Ok(newest.map_or(0, |(release, _)| release))
+}
+
+fn newest(storage: &dyn Storage) -> Result<Option<(u16, std::path::PathBuf)>, Problem> {
+    let (indices, _) = segment::list(storage)?;
+    let mut newest = None;
+    for index in indices {
+        // What is wrong with a segment that does not open is for those who read it to say.
+        let Ok(segment) = Segment::open(storage, index, Access::Follow) else {
+            continue;
+        };
+        let release = segment.label.writer_release;
+        if newest.as_ref().is_none_or(|(known, _)| release > *known) {
+            newest = Some((release, segment.path));
+        }
+    }
+    Ok(newest)
+}
+
+fn refuse_newer(storage: &dyn Storage, ours: u16) -> Result<(), OpenError> {
+    match newest(storage)? {
+        Some((found, path)) if found > ours => Err(OpenError::Defect(Defect::NewerRelease {
+            path,
+            found,
+            ours,
+        })),
+        _ => Ok(()),
+    }
 }
 
 /// Files that are not ours, and none of ours: somebody pointed at the wrong directory.

@@ -19,7 +19,8 @@ pub struct Options {
     pub segment_bytes: u64,
     /// What a commit promises.
     pub durability: Durability,
-    /// The caller's release, written into every new segment for people to read.
+    /// The caller's release, written into every new segment. A journal with a segment of a later one is
+    /// refused.
     pub writer_release: u16,
     /// The longest record. Lowered to what a segment can hold.
     pub record_bytes_max: usize,

@@ -4,14 +4,16 @@ use super::{CliError, settings};
 use crate::protocol::frame::{CommandRef, FrameError};
 use crate::protocol::json::write_command;
 use crate::protocol::record::unfold;
-use millrace_journal::{EndState, Reader};
+use millrace_journal::{Defect, EndState, ReadError, Reader, Record, Salvage, Salvaged};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
 
 /// Print what is in a journal, one command a line.
 ///
-/// With --json the lines are a script: `millrace run` on them repeats the journal.
+/// With --json the lines are a script: `millrace run` on them repeats the journal. Where the journal is
+/// damaged, what can be read around the damage is printed, what cannot is named on stderr, and the exit
+/// code is 1.
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  millrace journal --dir /var/lib/millrace --from 100 --limit 10"
@@ -33,19 +35,119 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     settings::limits_of(&args.dir)?;
-    let mut reader = Reader::open(&args.dir).map_err(CliError::failed)?;
-    if args.from > 1 {
-        reader.seek(args.from).map_err(CliError::failed)?;
+    let mut printer = Printer {
+        json: args.json,
+        left: args.limit.unwrap_or(u64::MAX),
+        next: args.from,
+        text: String::new(),
+        words: Vec::new(),
+    };
+    match print_sound(args, &mut printer) {
+        Err(Stop::Read(ReadError::Defect(
+            defect @ (Defect::NotAJournal { .. } | Defect::NewerFormat { .. }),
+        ))) => Err(CliError::failed(defect)),
+        Err(Stop::Read(ReadError::Defect(_))) => {
+            printer.flush()?;
+            print_around(args, &mut printer)
+        }
+        Err(Stop::Read(error)) => Err(CliError::failed(error)),
+        Err(Stop::Cli(error)) => Err(error),
+        Ok(()) => Ok(()),
     }
-    let mut out = std::io::stdout().lock();
-    let mut text = String::new();
-    let mut words = Vec::new();
-    let mut printed = 0;
-    while args.limit.is_none_or(|limit| printed < limit) {
-        let Some(record) = reader.next().map_err(CliError::failed)? else {
+}
+
+enum Stop {
+    Read(ReadError),
+    Cli(CliError),
+}
+
+impl From<ReadError> for Stop {
+    fn from(error: ReadError) -> Stop {
+        Stop::Read(error)
+    }
+}
+
+impl From<std::io::Error> for Stop {
+    fn from(error: std::io::Error) -> Stop {
+        Stop::Cli(error.into())
+    }
+}
+
+/// Prints the journal up to its end, or to the first damage.
+fn print_sound(args: &Args, printer: &mut Printer) -> Result<(), Stop> {
+    let mut reader = Reader::open(&args.dir)?;
+    if args.from > 1 {
+        reader.seek(args.from)?;
+    }
+    while printer.left > 0 {
+        let Some(record) = reader.next()? else {
             break;
         };
-        if !args.json {
+        printer.print(&record)?;
+    }
+    printer.flush()?;
+    if let EndState::Unfinished { .. } = reader.end_state()? {
+        eprintln!("{TORN}");
+    }
+    Ok(())
+}
+
+const TORN: &str = "millrace: a torn tail follows, never acknowledged; the next start cuts it";
+
+/// Prints what is left of a damaged journal, from where the printer is, and says what is missing.
+fn print_around(args: &Args, printer: &mut Printer) -> Result<(), CliError> {
+    let mut salvage = Salvage::open(&args.dir, printer.next).map_err(CliError::failed)?;
+    let mut places = 0;
+    while printer.left > 0 {
+        match salvage.next().map_err(CliError::failed)? {
+            Some(Salvaged::Record(record)) if record.sequence < printer.next => {}
+            Some(Salvaged::Record(record)) => {
+                if record.sequence > printer.next {
+                    printer.flush()?;
+                    eprintln!(
+                        "millrace: commands {} to {} cannot be read",
+                        printer.next,
+                        record.sequence - 1
+                    );
+                }
+                printer.print(&record)?;
+            }
+            Some(Salvaged::Lost(defect)) => {
+                printer.flush()?;
+                eprintln!("millrace: {defect}");
+                places += 1;
+            }
+            None => break,
+        }
+    }
+    printer.flush()?;
+    if salvage.torn_tail() {
+        eprintln!("{TORN}");
+    }
+    Err(CliError::Failed(format!(
+        "the journal is damaged at {}; what could be read around it is printed",
+        if places == 1 {
+            "1 place".into()
+        } else {
+            format!("{places} places")
+        }
+    )))
+}
+
+struct Printer {
+    json: bool,
+    /// Commands that may still be printed.
+    left: u64,
+    /// The command that comes next.
+    next: u64,
+    text: String,
+    words: Vec<u128>,
+}
+
+impl Printer {
+    fn print(&mut self, record: &Record<'_>) -> Result<(), std::io::Error> {
+        let text = &mut self.text;
+        if !self.json {
             let name = record.segment.file_name().unwrap_or_default();
             let _ = write!(
                 text,
@@ -56,8 +158,8 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
                 record.payload.len()
             );
         }
-        match command(record.payload, &mut words) {
-            Ok(command) => write_command(&mut text, Some(record.sequence), command),
+        match command(record.payload, &mut self.words) {
+            Ok(command) => write_command(text, Some(record.sequence), command),
             Err(error) => {
                 let _ = write!(
                     text,
@@ -67,17 +169,19 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
             }
         }
         text.push('\n');
-        printed += 1;
-        if text.len() > 1 << 16 {
-            out.write_all(text.as_bytes())?;
-            text.clear();
+        self.next = record.sequence + 1;
+        self.left -= 1;
+        if self.text.len() > 1 << 16 {
+            self.flush()?;
         }
+        Ok(())
     }
-    out.write_all(text.as_bytes())?;
-    if let EndState::Unfinished { .. } = reader.end_state().map_err(CliError::failed)? {
-        eprintln!("millrace: a torn tail follows, never acknowledged; the next start cuts it");
+
+    fn flush(&mut self) -> Result<(), std::io::Error> {
+        std::io::stdout().write_all(self.text.as_bytes())?;
+        self.text.clear();
+        Ok(())
     }
-    Ok(())
 }
 
 /// The command in a record, checked.

@@ -102,6 +102,7 @@ fn complain(error: &clap::Error) -> ExitCode {
 
 /// Runs the verb named on the command line.
 pub fn main() -> ExitCode {
+    millrace_journal::report_lost_pages();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return complain(&error),

@@ -4,6 +4,7 @@ use super::CliError;
 use crate::config::{Config, Durability};
 use crate::engine::Limits;
 use crate::pipeline::threads::CoreChoice;
+use crate::protocol::RELEASE;
 use crate::replay::limits_file;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -65,5 +66,18 @@ pub(crate) fn limits_of(dir: &Path) -> Result<Limits, CliError> {
             dir.display()
         )));
     }
+    refuse_newer(dir)?;
     limits_file::load(dir).map_err(CliError::failed)
+}
+
+/// A newer release may have written anything: it is named before anything else is found strange.
+fn refuse_newer(dir: &Path) -> Result<(), CliError> {
+    match millrace_journal::newest_release(dir) {
+        Ok(found) if found > RELEASE => Err(CliError::Failed(format!(
+            "release {found} wrote the journal in {}, this is release {RELEASE}: use that release or a \
+             later one",
+            dir.display()
+        ))),
+        _ => Ok(()),
+    }
 }

@@ -7,8 +7,9 @@ use crate::engine::{Engine, Take};
 use crate::protocol::frame::{CommandRef, EventSlot};
 use crate::replay::{Watcher, follow, snapshot_store};
 use crate::session::SessionTable;
+use millrace_journal::{Damage, Defect, EndState, ReadError, Reader};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Check a directory: every byte of the journal, the hash chain, the replay, the audit, and that
 /// every snapshot is the state its place in the journal replays to. Exit 0 sound, 1 unsound.
@@ -29,7 +30,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         bar.at(done);
     });
     drop(bar);
-    let verified = verified.map_err(|error| unsound(error.to_string()))?;
+    let verified = verified.map_err(|error| unsound(explained(&args.dir, error)))?;
     say!(
         "journal: {} records in {} segments, {} bytes, every checksum and hash in order",
         grouped(verified.records),
@@ -68,6 +69,31 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     say!("digest {}", hex(&engine.digest()));
     say!("sound");
     Ok(())
+}
+
+/// What is wrong, and what that means for who starts a node here.
+fn explained(dir: &Path, error: ReadError) -> String {
+    let is_tail = |damage: &Damage| {
+        let mut reader = Reader::open(dir).ok()?;
+        reader.seek(damage.sequence).ok()?;
+        match reader.end_state().ok()? {
+            EndState::Unfinished { .. } => Some(()),
+            EndState::Clean | EndState::NotReached => None,
+        }
+    };
+    match &error {
+        ReadError::Defect(Defect::Damaged(damage)) if is_tail(damage).is_some() => format!(
+            "{} ends in a torn tail at byte {} (sequence {}): nothing shows that it was ever \
+             acknowledged, and the next start cuts it",
+            damage.path.display(),
+            damage.offset,
+            damage.sequence
+        ),
+        ReadError::Defect(Defect::Damaged(_)) => format!(
+            "{error}; a node will not start on it, `millrace journal` prints what can be read around it"
+        ),
+        _ => error.to_string(),
+    }
 }
 
 /// Digest and file of every snapshot, by sequence.

@@ -122,27 +122,29 @@ fn read(dir: &Path) -> Result<Option<Limits>, LimitsError> {
     }
 }
 
-/// The limits in `text`, if its checksum is theirs.
+/// The limits in `text`, if its checksum is theirs. The sum is over the lines as they were written, so
+/// that a release with more limits reads the files of those that had fewer.
 fn parse(text: &str) -> Result<Limits, String> {
     let message = |error: toml::de::Error| error.message().replace('\n', " ");
     let mut table: toml::Table = toml::from_str(text).map_err(message)?;
     let checksum = table.remove("checksum");
     let limits: Limits = table.try_into().map_err(message)?;
-    let own = checksum_of(&limits).map_err(|error| error.to_string())?;
+    let is_limit = |line: &&str| !line.starts_with('#') && !line.starts_with("checksum");
+    let lines = text.lines().filter(is_limit).flat_map(|line| [line, "\n"]);
+    let own = checksum_of(&lines.collect::<String>());
     match checksum.as_ref().and_then(toml::Value::as_str) {
         Some(written) if written == own => Ok(limits),
         _ => Err("its checksum is not that of its limits".into()),
     }
 }
 
-fn checksum_of(limits: &Limits) -> Result<String, toml::ser::Error> {
-    let text = toml::to_string(limits)?;
-    Ok(blake3::hash(text.as_bytes()).to_hex().to_string())
+fn checksum_of(text: &str) -> String {
+    blake3::hash(text.as_bytes()).to_hex().to_string()
 }
 
 fn write(dir: &Path, limits: &Limits) -> io::Result<()> {
     let text = toml::to_string(limits).map_err(io::Error::other)?;
-    let checksum = checksum_of(limits).map_err(io::Error::other)?;
+    let checksum = checksum_of(&text);
     let draft = dir.join("limits.draft");
     let mut file = File::create(&draft)?;
     file.write_all(
@@ -203,5 +205,16 @@ mod tests {
         fs::write(&path, text.replace("accounts = 256", "accounts = 2")).unwrap();
         let edited = load(dir.path()).unwrap_err().to_string();
         assert!(edited.contains("checksum"), "{edited}");
+    }
+
+    #[test]
+    fn a_file_of_a_release_with_fewer_limits_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "accounts = 256\ntransfers = 512\n";
+        let file = format!("# Older.\n{text}checksum = \"{}\"\n", checksum_of(text));
+        fs::write(dir.path().join(NAME), file).unwrap();
+        let limits = load(dir.path()).unwrap();
+        assert_eq!((limits.accounts, limits.transfers), (256, 512));
+        assert_eq!(limits.orders, Limits::default().orders);
     }
 }

@@ -263,14 +263,14 @@ pub fn load_newest(
 pub fn load(path: &Path, limits: &Limits, session_capacity: u32) -> io::Result<Loaded> {
     let mut file = File::open(path)?;
     let header = read_header(&mut file)?;
-    let dir = path.parent().unwrap_or(Path::new("."));
-    if header.journal_id != journal_id(dir)? {
-        return Err(damaged("it belongs to another journal"));
-    }
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(&mut (&file).take(header.payload_bytes))?;
     if *hasher.finalize().as_bytes() != header.payload_hash {
         return Err(damaged("its content does not match its hash"));
+    }
+    let dir = path.parent().unwrap_or(Path::new("."));
+    if header.journal_id != journal_id(dir)? {
+        return Err(damaged("it belongs to another journal"));
     }
     file.seek(SeekFrom::Start(HEADER_BYTES as u64))?;
     let mut payload = BufReader::with_capacity(1 << 20, file.take(header.payload_bytes));

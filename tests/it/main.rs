@@ -2,8 +2,11 @@
 
 mod allocation;
 mod controls;
+mod damage;
 mod exchange;
 mod floors;
+mod full_disk;
+mod golden;
 mod gridlock;
 mod history;
 mod hundred_days;

@@ -23,6 +23,7 @@ use rustix::fs::{FallocateFlags, fadvise, fallocate};
 
 use super::{Access, SegmentFile, Storage};
 use crate::format::{LOCK_NAME, PAGE_BYTES};
+use crate::lost_pages::Note;
 use crate::mapping::Mapping;
 
 /// Zeros are synced 4 MiB at a time. One sync of a whole segment keeps the disk busy for so long that
@@ -130,7 +131,7 @@ impl Storage for MappedFiles {
         let file = OpenOptions::new()
             .read(true)
             .write(access == Access::Write)
-            .open(path)?;
+            .open(&path)?;
         let mapping = match access {
             Access::Write => Mapping::writable(&file)?,
             Access::Scan | Access::Follow => Mapping::readable(&file)?,
@@ -138,7 +139,9 @@ impl Storage for MappedFiles {
         if mapping.len() > 0 {
             advise(&mapping, access)?;
         }
+        let note = Note::take(mapping.address(), mapping.len(), &path);
         Ok(Box::new(MappedFile {
+            note,
             file,
             mapping: Arc::new(mapping),
         }))
@@ -190,6 +193,9 @@ fn sync_dir(dir: &Path) -> io::Result<()> {
 }
 
 struct MappedFile {
+    /// Goes first, before the file is unmapped.
+    #[allow(dead_code, reason = "for its end")]
+    note: Note,
     file: File,
     mapping: Arc<Mapping>,
 }
