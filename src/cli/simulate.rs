@@ -9,6 +9,7 @@ use crate::protocol::json::write_command;
 use crate::study::bounds::{Bounds, Level, Scale};
 use crate::study::day::{Day, HOUR, Hours, Shape};
 use crate::study::input::{self, PARTICIPANTS_MAX, PAYMENTS_MAX};
+use crate::study::picture::{self, Panel};
 use crate::study::play::{Rules, Saving, play};
 use crate::study::report::{self, Origin};
 use crate::study::{Plan, Study};
@@ -27,6 +28,7 @@ use std::time::Duration;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   millrace simulate
+  millrace simulate --chart study.svg
   millrace simulate --payments 500000 --participants 200 --seed 7 --csv levels.csv
   millrace simulate --input payments.csv --opens 02:30 --closes 18:00 --json
 Columns of --input: time,debtor,creditor,amount and, where wanted, priority,latest.")]
@@ -72,6 +74,9 @@ pub(crate) struct Args {
     /// What money is called
     #[arg(long, value_name = "CODE", default_value = "EUR")]
     currency: String,
+    /// Draw the picture into an SVG file, or it and its panels into a directory
+    #[arg(long, value_name = "FILE.svg|DIR")]
+    chart: Option<PathBuf>,
     /// Write a line for each level and set of rules into a file of comma-separated values
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
@@ -126,6 +131,9 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     let plan = args.plan()?;
     let (day, origin) = args.day()?;
     let study = watched(&day, plan)?;
+    if let Some(path) = &args.chart {
+        draw(path, &day, &origin, &study)?;
+    }
     if let Some(path) = &args.csv {
         write_file(path, report::to_csv(&study).as_bytes())?;
     }
@@ -239,6 +247,25 @@ fn watched(day: &Day, plan: Plan) -> Result<Study, CliError> {
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
     std::fs::write(path, bytes)
         .map_err(|error| CliError::Failed(format!("cannot write {}: {error}", path.display())))
+}
+
+/// One file, or a directory of one for the whole and one for each panel.
+fn draw(path: &Path, day: &Day, origin: &Origin, study: &Study) -> Result<(), CliError> {
+    let whole = picture::draw(day, origin, study).map_err(CliError::Failed)?;
+    if path.extension().is_some_and(|end| end == "svg") {
+        return write_file(path, whole.as_bytes());
+    }
+    std::fs::create_dir_all(path)
+        .map_err(|error| CliError::Failed(format!("cannot make {}: {error}", path.display())))?;
+    write_file(&path.join("study.svg"), whole.as_bytes())?;
+    for panel in Panel::ALL {
+        let one = picture::draw_panel(panel, day, origin, study).map_err(CliError::Failed)?;
+        write_file(
+            &path.join(panel.name()).with_extension("svg"),
+            one.as_bytes(),
+        )?;
+    }
+    Ok(())
 }
 
 /// Plays the lowest level once more and writes down what the engine was given.

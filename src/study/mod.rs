@@ -12,6 +12,7 @@ pub mod bounds;
 pub mod day;
 pub mod input;
 pub mod measures;
+pub mod picture;
 pub mod play;
 pub mod report;
 

@@ -75,7 +75,7 @@ pub fn headline(study: &Study) -> Option<String> {
 }
 
 /// The middle one of the levels at which something waits without liquidity saving.
-fn middle_row(study: &Study) -> Option<usize> {
+pub(super) fn middle_row(study: &Study) -> Option<usize> {
     let waits = |row: &&super::Row| row.plays[0].measures.waited > 0 && row.level.0 > 0;
     let levels: Vec<Level> = study
         .rows

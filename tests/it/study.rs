@@ -10,6 +10,7 @@ use millrace::protocol::script::ScriptParser;
 use millrace::study::bounds::{Bounds, Level, Scale};
 use millrace::study::day::{Day, HOUR, Hours, MINUTE, Payment, Shape};
 use millrace::study::measures::{BUCKET, MECHANISMS, Measures, Sum};
+use millrace::study::picture::{Panel, draw, draw_panel};
 use millrace::study::play::{Played, Rules, Saving, limits, play};
 use millrace::study::report::{Origin, lines, to_csv, to_json};
 use millrace::study::{EqualDelay, Plan, Study};
@@ -255,13 +256,53 @@ fn the_same_seed_gives_the_same_bytes() {
     let bytes = || {
         let (day, study) = study(3);
         let json = to_json(&day, &origin, &study).to_string();
-        (lines(&day, &origin, &study), json, to_csv(&study))
+        let mut pictures = draw(&day, &origin, &study).unwrap();
+        for panel in Panel::ALL {
+            pictures += &draw_panel(panel, &day, &origin, &study).unwrap();
+        }
+        (lines(&day, &origin, &study), json, to_csv(&study), pictures)
     };
-    let (text, json, csv) = bytes();
-    assert_eq!((text.clone(), json.clone(), csv.clone()), bytes());
+    let (text, json, csv, pictures) = bytes();
+    assert_eq!(
+        (text.clone(), json.clone(), csv.clone(), pictures.clone()),
+        bytes()
+    );
+    assert_eq!(pictures.matches("</svg>").count(), 5);
+    for words in [
+        "with liquidity saving",
+        "lower bound",
+        "minutes",
+        "at entry",
+        "12:00",
+    ] {
+        assert!(pictures.contains(words), "{words}");
+    }
     assert_eq!(csv.lines().count(), 1 + 4 * 2);
     assert!(text[0].starts_with("5"), "{}", text[0]);
     assert!(json.contains("\"equal_delay\""));
+}
+
+#[test]
+fn days_at_the_edge_are_drawn() {
+    let origin = Origin {
+        source: "by hand".into(),
+        currency: "EUR".into(),
+    };
+    // One payment; nothing brought in; nothing ever waits.
+    for (payments, level) in [(1, 0), (1, 10_000), (6, 0), (6, 5_000)] {
+        let mut day = small_day();
+        day.payments.truncate(payments);
+        for scale in [Scale::OfUpper, Scale::Between] {
+            let plan = Plan {
+                levels: vec![Level(level)],
+                scale,
+                saving: SAVING,
+            };
+            let study = Study::make(&day, plan, &AtomicU64::new(0)).unwrap();
+            assert!(draw(&day, &origin, &study).unwrap().ends_with("</svg>\n"));
+            assert!(!lines(&day, &origin, &study).is_empty());
+        }
+    }
 }
 
 #[test]
