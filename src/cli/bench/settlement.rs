@@ -160,7 +160,8 @@ fn algorithm_run(
     queues.fund(20);
     let waiting = queues.queued();
     let run = queues.run(algorithm);
-    let bytes = queues.memory().per_payment(queued);
+    let bytes = queues.memory().all();
+    let bytes = bytes.map(|bytes| bytes as f64 / queued as f64);
     audited(&queues)?;
     Ok(Runs {
         idle,
