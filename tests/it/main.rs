@@ -18,8 +18,10 @@ mod protocol_doc;
 mod random;
 mod recovery;
 mod scenarios;
+mod settlement_model;
 mod solver;
 mod study;
+mod two_ledgers;
 mod wire;
 
 #[global_allocator]
