@@ -7,7 +7,7 @@ use super::handlers::fills::held_for;
 use super::handlers::groups;
 use super::handlers::release::{self, Standing};
 use super::matching::OrderView;
-use super::settlement::payment::{INSTANT, WAITS_FOR_DAY};
+use super::settlement::payment::{ALONE, INSTANT, WAITS_FOR_DAY};
 use super::settlement::together::Together;
 use super::state::State;
 use crate::protocol::command::{DayPhase, Side, TransferFlags};
@@ -93,7 +93,7 @@ fn audit_pending(state: &State) -> Result<(), String> {
     for (handle, row) in state.payments.rows().iter().enumerate() {
         let handle = handle as u32;
         let has_time = row.earliest_at() > state.now && row.state() == PaymentState::Warehoused
-            || row.latest_at().0 != 0 && row.is_waiting() && row.group().is_none();
+            || row.latest_at().0 != 0 && row.is_waiting() && row.leg_of().is_none();
         if let Some(slot) = state.payments.deadline(handle) {
             waiting += 1;
             audit_deadline(state, slot, Due::Payment(handle))?;
@@ -216,6 +216,12 @@ fn audit_holds(state: &State) -> Result<(), String> {
             ));
         }
     }
+    for row in state.groups.rows() {
+        if row.collects() && row.state() == PaymentState::Queued {
+            let technical = state.payments.row(row.first_leg()).creditor;
+            held[technical as usize] += row.collected();
+        }
+    }
     for (row, held) in state.ledger.rows().iter().zip(held) {
         if row.held != held {
             return Err(format!(
@@ -260,12 +266,21 @@ fn audit_credit(state: &State) -> Result<(), String> {
 /// Every leg is as far as its group, and every group has its legs.
 fn audit_groups(state: &State) -> Result<(), String> {
     let mut legs = vec![0u32; state.groups.rows().len()];
+    let mut collected = vec![0u128; state.groups.rows().len()];
     for row in state.payments.rows() {
-        if let Some(group) = row.group() {
+        if let Some(group) = row.leg_of() {
             legs[group as usize] += 1;
-            if row.state() != state.groups.row(group).state() {
+            let is_in = row.has(ALONE) && row.state() == PaymentState::Settled;
+            if is_in {
+                collected[group as usize] += row.amount;
+            } else if row.state() != state.groups.row(group).state() {
                 return Err(format!("group {}: a leg is elsewhere", row.id));
             }
+        }
+    }
+    for (row, collected) in state.groups.rows().iter().zip(collected) {
+        if row.collects() && row.collected() != collected {
+            return Err(format!("group {}: {collected} is in", row.id()));
         }
     }
     for (row, legs) in state.groups.rows().iter().zip(legs) {

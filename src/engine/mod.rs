@@ -134,6 +134,7 @@ impl Engine {
         orders::publish(&mut self.state, out);
         if std::mem::take(&mut self.state.closings_changed) {
             participants::mark_blocked(&mut self.state);
+            groups::pay_out_delayed(&mut self.state, out);
         }
         release::release(&mut self.state, out);
         saving::run_when_due(&mut self.state, out);

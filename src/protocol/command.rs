@@ -58,6 +58,9 @@ wire_enum! {
         Partial = 1 "partial",
         /// All at once, or else once as much of each in proportion as can; the rest is cancelled.
         PartialOnce = 2 "partial_once",
+        /// Debits one by one onto the account that the first leg credits; all credits when every debit
+        /// is in, or else the debits go back.
+        DebitsFirst = 3 "debits_first",
     }
 }
 

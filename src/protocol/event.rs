@@ -932,6 +932,10 @@ events! {
     Digest = 28 "digest", Digest;
     /// A part of a group is final.
     GroupPartSettled = 80 "group_part_settled", GroupPartSettled;
+    /// A debit of a group is in.
+    GroupLegSettled = 82 "group_leg_settled", PaymentMoved;
+    /// A debit of a group went back.
+    GroupLegReturned = 83 "group_leg_returned", PaymentMoved;
     /// Answer to query_group; its legs follow and in JSON are part of its line.
     Group = 81 "group", Group;
     /// Answer to query_transfer.

@@ -216,6 +216,10 @@ wire_enum! {
         RestCancelled = 229 "rest_cancelled",
         /// Its group waits for another account.
         GroupWaits = 230 "group_waits",
+        /// The debits of its group are not all in.
+        AwaitsDebits = 231 "awaits_debits",
+        /// Debits and credits differ, or not every leg has the technical account on one side.
+        LegsDoNotBalance = 232 "legs_do_not_balance",
         /// A business date follows the one before.
         BusinessDateOutOfOrder = 228 "business_date_out_of_order",
 

@@ -9,8 +9,11 @@ use crate::engine::deadlines::{Due, NO_DEADLINE};
 use crate::engine::index::Handle;
 use crate::engine::ledger::NOTIONAL_MAX;
 use crate::engine::outbox::Outbox;
+use crate::engine::postings::Cause;
 use crate::engine::settlement::groups::{NewGroup, PERMILLE};
-use crate::engine::settlement::payment::{INSTANT, NONE, WAITS_FOR_DAY};
+use crate::engine::settlement::payment::{
+    ALONE, AWAITS_DEBITS, BLOCKED, INSTANT, NONE, PaymentRow, WAITS_FOR_DAY,
+};
 use crate::engine::settlement::queue::NewPayment;
 use crate::engine::settlement::together::{Obstacle, Together};
 use crate::engine::state::State;
@@ -38,6 +41,10 @@ pub(in crate::engine) fn submit_group(
     }
     // From here it succeeds.
     let group = record(state, asked, legs);
+    if state.groups.row(group).collects() {
+        begin_collecting(state, group, out);
+        return;
+    }
     if !try_by(state, group, SettledBy::Entry, out) {
         state.saving.note_queued();
         out.push(EventKind::GroupPending, &moved(state, group));
@@ -52,15 +59,23 @@ fn check(state: &State, asked: &SubmitGroup, legs: &[Leg]) -> Result<(), Reason>
     if legs.is_empty() || legs.len() > LEGS_MAX {
         return Err(Reason::OutOfRange);
     }
-    let is_whole = asked.procedure == GroupProcedure::AllOrNone;
-    if asked.minimum_permille > PERMILLE || is_whole && asked.minimum_permille != 0 {
+    let has_parts = match asked.procedure {
+        GroupProcedure::AllOrNone | GroupProcedure::DebitsFirst => false,
+        GroupProcedure::Partial | GroupProcedure::PartialOnce => true,
+    };
+    if asked.minimum_permille > PERMILLE || !has_parts && asked.minimum_permille != 0 {
         return Err(Reason::OutOfRange);
     }
     for leg in legs {
         check_leg(state, leg)?;
     }
+    if asked.procedure == GroupProcedure::DebitsFirst {
+        check_technical(state, legs)?;
+    }
     check_times(state, Timestamp(0), asked.latest_at)?;
-    if !state.day.admits_payment(asked.priority) && !are_instant(state, legs) {
+    // Debits that come first belong to one day.
+    let waits_for_day = asked.procedure == GroupProcedure::DebitsFirst || !are_instant(state, legs);
+    if !state.day.admits_payment(asked.priority) && waits_for_day {
         return Err(Reason::PhaseForbids);
     }
     if !state.payments.has_room(legs.len()) || !state.groups.has_room() {
@@ -99,6 +114,30 @@ fn check_leg(state: &State, leg: &Leg) -> Result<(), Reason> {
     match state.ledger.check_post(debtor, creditor, leg.amount) {
         Ok(()) | Err(Reason::ExceedsCredits) => Ok(()),
         Err(other) => Err(other),
+    }
+}
+
+/// Whether legs go onto one account and off it again, as much as came in. What comes in is held
+/// there, so the account has a floor.
+fn check_technical(state: &State, legs: &[Leg]) -> Result<(), Reason> {
+    let technical = legs[0].credit_account;
+    let mut sums = [0u128; 2];
+    for leg in legs {
+        let side = usize::from(leg.credit_account != technical);
+        if side == 1 && leg.debit_account != technical {
+            return Err(Reason::LegsDoNotBalance);
+        }
+        sums[side] += leg.amount.0;
+    }
+    if sums[0] != sums[1] {
+        return Err(Reason::LegsDoNotBalance);
+    }
+    let account = state.ledger.find(technical);
+    let has_floor = account.is_some_and(|at| state.ledger.row(at).liquidity().is_some());
+    if has_floor {
+        Ok(())
+    } else {
+        Err(Reason::OutOfRange)
     }
 }
 
@@ -147,11 +186,30 @@ fn record(state: &mut State, asked: &SubmitGroup, legs: &[Leg]) -> Handle {
         };
         let is_last = at + 1 == legs.len();
         let next_leg = if is_last { NONE } else { first + at as u32 + 1 };
-        let flags = if is_instant { INSTANT } else { 0 };
+        let flags = match asked.procedure {
+            GroupProcedure::DebitsFirst if leg.credit_account == legs[0].credit_account => ALONE,
+            GroupProcedure::DebitsFirst => AWAITS_DEBITS,
+            GroupProcedure::AllOrNone | GroupProcedure::Partial | GroupProcedure::PartialOnce => {
+                if is_instant {
+                    INSTANT
+                } else {
+                    0
+                }
+            }
+        };
         state
             .payments
             .record_leg(&payment, (group, next_leg), flags);
     }
+    let debits = legs
+        .iter()
+        .filter(|leg| leg.credit_account == legs[0].credit_account);
+    let lots = match asked.procedure {
+        GroupProcedure::DebitsFirst => debits.map(|leg| leg.amount.0).sum(),
+        GroupProcedure::AllOrNone | GroupProcedure::Partial | GroupProcedure::PartialOnce => {
+            legs.iter().fold(0, |lots, leg| common(lots, leg.amount.0))
+        }
+    };
     state.groups.add(&NewGroup {
         id: asked.id,
         class: asked.priority,
@@ -160,7 +218,7 @@ fn record(state: &mut State, asked: &SubmitGroup, legs: &[Leg]) -> Handle {
         legs: legs.len() as u32,
         procedure: asked.procedure,
         minimum_permille: asked.minimum_permille,
-        lots: legs.iter().fold(0, |lots, leg| common(lots, leg.amount.0)),
+        lots,
     });
     if asked.latest_at.0 != 0 {
         let slot = state.deadlines.insert(asked.latest_at, Due::Group(group));
@@ -196,6 +254,9 @@ pub(in crate::engine) fn find_obstacle(
 ) -> Option<Obstacle> {
     legs.clear();
     legs.extend(legs_of(state, group));
+    if state.groups.row(group).collects() {
+        return find_missing(state, group, legs);
+    }
     let overflow = legs.iter().find_map(|leg| find_overflow(state, *leg));
     overflow.or_else(|| {
         let liquidity = |account| state.ledger.row(account).liquidity();
@@ -203,6 +264,101 @@ pub(in crate::engine) fn find_obstacle(
         let fits = together.check(&state.payments, legs, bypass, liquidity);
         fits.err()
     })
+}
+
+/// What a group whose debits come first waits for: the first debit that is not in, or else the
+/// first credit that cannot be paid.
+fn find_missing(state: &State, group: Handle, legs: &[Handle]) -> Option<Obstacle> {
+    let rows = || legs.iter().map(|leg| state.payments.row(*leg));
+    if let Some(debit) = rows().find(|row| row.has(ALONE) && row.is_waiting()) {
+        return Some(Obstacle {
+            short_of: state.groups.row(group).lots_left(),
+            ..Obstacle::new(debit.debtor, Reason::AwaitsDebits)
+        });
+    }
+    let barred =
+        |row: &&PaymentRow| row.has(BLOCKED) || !state.ledger.row(row.creditor).takes_any_credit();
+    let credit = rows().filter(|row| !row.has(ALONE)).find(barred)?;
+    Some(Obstacle::new(credit.creditor, Reason::ParticipantBlocked))
+}
+
+/// The debits of a group wait like payments: release gets to them before the command ends.
+fn begin_collecting(state: &mut State, group: Handle, out: &mut Outbox) {
+    let mut at = Some(state.groups.row(group).first_leg());
+    while let Some(leg) = at {
+        at = state.payments.next_leg(leg);
+        let debtor = state.payments.row(leg).debtor;
+        state.liquidity_rose(debtor);
+    }
+    let found = obstacle(state, group);
+    note_obstacle(state, group, found.expect("no debit is in"));
+    state.saving.note_queued();
+    out.push(EventKind::GroupPending, &moved(state, group));
+}
+
+/// A debit of a group is on the technical account, where it is held. With the last one the credits
+/// are paid.
+pub(super) fn collect(
+    state: &mut State,
+    group: Handle,
+    debit: Handle,
+    by: SettledBy,
+    out: &mut Outbox,
+) {
+    let row = state.payments.row(debit);
+    let (technical, amount) = (row.creditor, row.amount());
+    state.ledger.hold(technical, amount);
+    if state.groups.collect(group, amount.0) == 0 {
+        pay_out(state, group, by, out);
+    }
+}
+
+/// Pays the credits of a group all of whose debits are in, unless one of them cannot be paid.
+fn pay_out(state: &mut State, group: Handle, by: SettledBy, out: &mut Outbox) {
+    if let Some(found) = obstacle(state, group) {
+        note_obstacle(state, group, found);
+        return;
+    }
+    let row = state.groups.row(group);
+    let (first, collected) = (row.first_leg(), Amount(row.collected()));
+    let technical = state.payments.row(first).creditor;
+    state.ledger.release(technical, collected);
+    let mut at = Some(first);
+    while let Some(leg) = at {
+        at = state.payments.next_leg(leg);
+        if !state.payments.row(leg).has(ALONE) {
+            super::release::settle_row(state, leg, by);
+        }
+    }
+    finish(state, group, PaymentState::Settled, by, Reason::Created);
+    out.push(EventKind::GroupSettled, &moved(state, group));
+}
+
+/// Pays the credits of groups that waited for a participant who may receive now.
+pub(in crate::engine) fn pay_out_delayed(state: &mut State, out: &mut Outbox) {
+    for group in 0..state.groups.next() {
+        let row = state.groups.row(group);
+        let is_delayed =
+            row.collects() && row.state() == PaymentState::Queued && row.lots_left() == 0;
+        if is_delayed && super::payments::may_settle(state) {
+            pay_out(state, group, SettledBy::Release, out);
+        }
+    }
+}
+
+/// Gives a debit of a group that ends back to who paid it.
+fn give_back(state: &mut State, debit: Handle, reason: Reason, out: &mut Outbox) {
+    let row = *state.payments.row(debit);
+    state.ledger.because(Cause::Payment(row.id().0));
+    state.ledger.release(row.creditor, row.amount());
+    state.ledger.post(row.creditor, row.debtor, row.amount());
+    state
+        .payments
+        .note_paid(row.creditor, row.debtor, row.amount, row.class());
+    state.payments.set_returned(debit, row.amount());
+    let body = super::payments::moved(state, &row, reason, SettledBy::None);
+    out.push(EventKind::GroupLegReturned, &body);
+    state.liquidity_rose(row.debtor);
 }
 
 /// What keeps a leg from posting whatever else posts: sums near their end.
@@ -413,6 +569,10 @@ pub(super) fn expire(state: &mut State, group: Handle, reason: Reason, out: &mut
     let mut at = Some(state.groups.row(group).first_leg());
     while let Some(leg) = at {
         at = state.payments.next_leg(leg);
+        if !state.payments.row(leg).is_waiting() {
+            give_back(state, leg, reason, out);
+            continue;
+        }
         state.payments.finish(leg, to, SettledBy::None, reason);
         let debtor = state.payments.row(leg).debtor;
         state.liquidity_rose(debtor);

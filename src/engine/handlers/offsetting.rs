@@ -129,7 +129,7 @@ fn pick_extended(state: &State, payment: &NewPayment) -> Option<Handle> {
 /// Whether a payment may settle with another: it takes part, stands alone, and is not late.
 fn is_free(state: &State, payment: Handle) -> bool {
     let row = state.payments.row(payment);
-    row.is_eligible() && row.group().is_none() && !row.is_late(state.now)
+    row.is_eligible() && row.leg_of().is_none() && !row.is_late(state.now)
 }
 
 /// What the creditor pays back, by class.

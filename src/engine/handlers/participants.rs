@@ -2,7 +2,7 @@
 //! not receive, keep their place and take no part until it may again; what is settled stays settled.
 //! One that may not do both trades no more: its orders are cancelled, and new ones refused.
 
-use super::{ok, orders, rejected};
+use super::{groups, ok, orders, rejected};
 use crate::engine::outbox::Outbox;
 use crate::engine::settlement::payment::BLOCKED;
 use crate::engine::state::State;
@@ -31,6 +31,7 @@ pub(in crate::engine) fn set_participant_state(
     state.ledger.set_may(participant, may_pay, may_receive);
     mark_blocked(state);
     ok(kind, out);
+    groups::pay_out_delayed(state, out);
     if !state.participants.row(participant).may_trade() {
         orders::cancel_blocked(state, participant, out);
     }

@@ -388,7 +388,7 @@ pub(in crate::engine) fn reject_queued(state: &mut State, out: &mut Outbox) {
         if row.has(INSTANT) {
             continue;
         }
-        if let Some(group) = row.group() {
+        if let Some(group) = row.leg_of() {
             if row.is_waiting() {
                 groups::expire(state, group, Reason::EndOfDay, out);
             }

@@ -154,7 +154,7 @@ pub(in crate::engine) fn query_group(state: &State, asked: &PaymentRef, out: &mu
     let obstacle = waits_for(state, group, &mut explainer);
     let ahead = obstacle.and_then(|obstacle| obstacle.ahead);
     let account = |obstacle: Obstacle| state.ledger.row(obstacle.account).id;
-    let (lots, lots_left) = if row.settles_in_parts() {
+    let (lots, lots_left) = if row.settles_in_parts() || row.collects() {
         (row.lots(), row.lots_left())
     } else {
         (0, 0)

@@ -116,7 +116,7 @@ fn visit_strictly(
         *looks -= 1;
         at = state.payments.next(payment);
         let row = state.payments.row(payment);
-        let is_leg = row.group().is_some();
+        let is_leg = leaves_with_others(state, payment);
         if !row.is_eligible() {
             continue;
         }
@@ -154,7 +154,7 @@ fn visit_all(
         *looks -= 1;
         at = state.payments.next_ahead(payment);
         let row = state.payments.row(payment);
-        let is_leg = row.group().is_some();
+        let is_leg = leaves_with_others(state, payment);
         if row.is_eligible() && try_settle(state, payment, out) && is_leg {
             return come_again(state, payment);
         }
@@ -163,6 +163,12 @@ fn visit_all(
         state.payments.find_smallest(account);
     }
     End::Through
+}
+
+/// Whether others may leave a queue with a payment that does.
+fn leaves_with_others(state: &State, payment: Handle) -> bool {
+    let row = state.payments.row(payment);
+    row.group().is_some() || row.leg_of().is_some() && row.is_late(state.now)
 }
 
 /// A group has left with all its legs, of which some may have stood further along the walk: the
@@ -200,6 +206,10 @@ fn try_settle(state: &mut State, payment: Handle, out: &mut Outbox) -> bool {
         return groups::try_settle(state, group, out);
     }
     if row.is_late(state.now) {
+        if let Some(group) = row.leg_of() {
+            groups::expire(state, group, Reason::Expired, out);
+            return true;
+        }
         let to = PaymentState::Rejected;
         super::payments::finish(state, payment, to, Reason::Expired, out);
         return true;
@@ -289,7 +299,13 @@ pub(super) fn settle_waiting(state: &mut State, payment: Handle, by: SettledBy, 
     settle_row(state, payment, by);
     let row = state.payments.row(payment);
     let body = moved(state, row, Reason::Created, by);
-    out.push(EventKind::PaymentSettled, &body);
+    match row.leg_of() {
+        None => out.push(EventKind::PaymentSettled, &body),
+        Some(group) => {
+            out.push(EventKind::GroupLegSettled, &body);
+            groups::collect(state, group, payment, by, out);
+        }
+    }
 }
 
 /// Pays a part of a waiting leg; the rest waits on.

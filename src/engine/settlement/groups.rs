@@ -18,9 +18,10 @@ pub(in crate::engine) const PERMILLE: u16 = 1_000;
 #[repr(C)]
 pub(in crate::engine) struct GroupRow {
     id: u128,
-    /// Lots in all: the largest number of which every leg's amount is a multiple.
+    /// Lots in all: the largest number of which every leg's amount is a multiple. Where debits come
+    /// first, minor units of the debits.
     lots: u128,
-    /// Lots that have not moved.
+    /// Lots that have not moved; minor units of debits that are not in.
     lots_left: u128,
     latest_at: u64,
     first_leg: u32,
@@ -92,7 +93,7 @@ impl GroupRow {
     /// Whether parts of it may settle.
     pub(in crate::engine) fn settles_in_parts(&self) -> bool {
         match self.procedure() {
-            GroupProcedure::AllOrNone => false,
+            GroupProcedure::AllOrNone | GroupProcedure::DebitsFirst => false,
             GroupProcedure::Partial | GroupProcedure::PartialOnce => true,
         }
     }
@@ -111,6 +112,16 @@ impl GroupRow {
 
     pub(in crate::engine) fn lots(&self) -> u128 {
         self.lots
+    }
+
+    /// Whether its debits settle one by one and its credits when all are in.
+    pub(in crate::engine) fn collects(&self) -> bool {
+        self.procedure() == GroupProcedure::DebitsFirst
+    }
+
+    /// Minor units of its debits that are in.
+    pub(in crate::engine) fn collected(&self) -> u128 {
+        self.lots - self.lots_left
     }
 
     /// Lots that have not moved.
@@ -191,6 +202,14 @@ impl Groups {
             procedure: new.procedure as u8,
         });
         handle
+    }
+
+    /// A debit of a group is in; returns what is still to come.
+    pub(in crate::engine) fn collect(&mut self, group: Handle, amount: u128) -> u128 {
+        let row = &mut self.rows[group as usize];
+        let left = row.lots_left.checked_sub(amount);
+        row.lots_left = left.expect("a debit is no more than what is to come");
+        row.lots_left
     }
 
     /// A part of a group has settled, and a part is left.

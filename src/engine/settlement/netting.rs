@@ -42,6 +42,8 @@ impl Entry {
     fn new(row: &PaymentRow, payment: Handle, creditor: Option<usize>) -> Entry {
         let less = row.amount - 1;
         assert!(less >> 96 == 0, "checked when it came in");
+        // What a debit brings its group stays there.
+        let creditor = creditor.filter(|_| row.group() == row.leg_of());
         let creditor = creditor.map_or(NOWHERE, |creditor| creditor as u32);
         Entry {
             amount: [less as u32, (less >> 32) as u32, (less >> 64) as u32],
@@ -307,7 +309,7 @@ impl Netting {
             self.entries[*end as usize] = Entry::new(row, payment as u32, creditor);
             *end += 1;
             *last = row.order_key;
-            self.has_groups |= row.group != NONE;
+            self.has_groups |= row.group().is_some();
         }
         if is_in_order {
             for (place, ends) in self.places.iter_mut().zip(&ends) {
@@ -368,7 +370,7 @@ impl Netting {
         if !takes {
             return false;
         }
-        self.has_groups |= row.group != NONE;
+        self.has_groups |= row.group().is_some();
         let place = &mut self.places[at as usize];
         self.entries[place.stop as usize] = Entry::new(row, payment, creditor);
         place.stop += 1;
@@ -436,7 +438,7 @@ impl Netting {
         for (at, place) in self.places.iter().enumerate() {
             for entry in place.start..place.stop {
                 let payment = self.entries[entry as usize].payment;
-                let group = payments.row(payment).group;
+                let group = payments.row(payment).group().unwrap_or(NONE);
                 self.groups[entry as usize] = group;
                 if group != NONE {
                     self.legs.push((group, at as u32, entry));

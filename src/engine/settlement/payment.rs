@@ -26,8 +26,12 @@ pub(in crate::engine) const BLOCKED: u8 = 4;
 pub(in crate::engine) const WAITS_FOR_DAY: u8 = 8;
 /// It goes between accounts for instant payments and does not ask the phase; a group's legs all do.
 pub(in crate::engine) const INSTANT: u8 = 16;
+/// A debit of a group whose debits settle one by one.
+pub(in crate::engine) const ALONE: u8 = 32;
+/// A credit of such a group.
+pub(in crate::engine) const AWAITS_DEBITS: u8 = 64;
 /// What keeps a payment from taking part while it keeps its place.
-const KEPT_BACK: u8 = HELD | NOT_DUE | BLOCKED | WAITS_FOR_DAY;
+const KEPT_BACK: u8 = HELD | NOT_DUE | BLOCKED | WAITS_FOR_DAY | AWAITS_DEBITS;
 
 /// One payment. Rows are never reused within the window.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -106,13 +110,18 @@ impl PaymentRow {
 
     /// Of a leg: its amount before parts of it moved.
     pub(in crate::engine) fn whole_leg(&self) -> Amount {
-        Amount(self.amount + self.returned())
+        let moved = if self.has(ALONE) { 0 } else { self.returned() };
+        Amount(self.amount + moved)
     }
 
     /// What its debtor needs for it at least: a leg may be paid out of what its group brings.
     #[inline]
     pub(in crate::engine) fn amount_alone(&self) -> u128 {
-        if self.group == NONE { self.amount } else { 0 }
+        if self.group().is_none() {
+            self.amount
+        } else {
+            0
+        }
     }
 
     /// Minor units that returns of it have taken or wait to take; of a leg, that its group has moved.
@@ -149,7 +158,15 @@ impl PaymentRow {
         some(self.return_of)
     }
 
+    /// The group with which it settles.
+    #[inline]
     pub(in crate::engine) fn group(&self) -> Option<Handle> {
+        some(self.group).filter(|_| !self.has(ALONE))
+    }
+
+    /// The group it is a leg of, whether it settles with it or alone.
+    #[inline]
+    pub(in crate::engine) fn leg_of(&self) -> Option<Handle> {
         some(self.group)
     }
 
@@ -190,6 +207,7 @@ impl PaymentRow {
             (HELD, Reason::Held),
             (BLOCKED, Reason::ParticipantBlocked),
             (WAITS_FOR_DAY, Reason::PhaseForbids),
+            (AWAITS_DEBITS, Reason::AwaitsDebits),
         ]
         .into_iter()
         .find_map(|(flag, reason)| self.has(flag).then_some(reason))

@@ -479,7 +479,7 @@ impl Payments {
 
     pub(in crate::engine) fn next_leg(&self, payment: Handle) -> Option<Handle> {
         let row = self.row(payment);
-        row.group().and_then(|_| some(row.next_leg_or_date))
+        row.leg_of().and_then(|_| some(row.next_leg_or_date))
     }
 
     /// Puts the payment into its queue where its class and order key place it: almost always last.

@@ -151,12 +151,14 @@ impl Together {
                 amount: row.amount,
                 pays: Some(row.class()),
             });
-            self.flows.push(Flow {
-                account: row.creditor,
-                other: row.debtor,
-                amount: row.amount,
-                pays: None,
-            });
+            if row.group() == row.leg_of() {
+                self.flows.push(Flow {
+                    account: row.creditor,
+                    other: row.debtor,
+                    amount: row.amount,
+                    pays: None,
+                });
+            }
         }
         self.flows
             .sort_unstable_by_key(|flow| (flow.account, flow.other));
