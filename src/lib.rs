@@ -17,6 +17,7 @@ pub mod node;
 pub mod pipeline;
 mod prefetch;
 pub mod process;
+pub mod proposer;
 pub mod protocol;
 pub mod replay;
 pub mod session;

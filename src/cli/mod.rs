@@ -24,6 +24,7 @@ mod serve;
 mod settings;
 mod simulate;
 mod snapshot;
+mod solve;
 mod terminal;
 mod verify;
 
@@ -51,6 +52,7 @@ enum Verb {
     Snapshot(snapshot::Args),
     History(history::Args),
     Simulate(simulate::Args),
+    Solve(solve::Args),
     Client(client::Args),
     Bench(bench::Args),
 }
@@ -118,6 +120,7 @@ pub fn main() -> ExitCode {
         Verb::Snapshot(args) => snapshot::run(&args),
         Verb::History(args) => history::run(&args),
         Verb::Simulate(args) => simulate::run(&args),
+        Verb::Solve(args) => solve::run(&args),
         Verb::Client(args) => client::run(&args),
         Verb::Bench(args) => bench::run(&args),
     };

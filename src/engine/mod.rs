@@ -28,12 +28,14 @@ mod snapshot;
 mod state;
 mod throttles;
 mod transfers;
+mod waiting;
 mod window;
 
 pub use limits::Limits;
 pub use outbox::Outbox;
 pub use postings::{Cause, Posting, PostingKind, PostingSide, Sums};
 pub use settlement::memory::PaymentsMemory;
+pub use waiting::{Waiting, WaitingAccount, WaitingLimit, WaitingPayment};
 
 pub use crate::memory::Take;
 use crate::protocol::command::{Command, CommandKind, ThrottledKind};
@@ -359,6 +361,11 @@ impl Engine {
     /// What payments, their indexes and the room of liquidity saving take.
     pub fn payments_memory(&self) -> PaymentsMemory {
         PaymentsMemory::of(&self.state.payments, &self.state.netting)
+    }
+
+    /// Copies out what waits and what bounds it, for a follower.
+    pub fn waiting(&self) -> Waiting {
+        waiting::copy(&self.state, self.sequence)
     }
 
     /// Payments that wait.

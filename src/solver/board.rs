@@ -48,6 +48,7 @@ pub(super) struct Board<'a> {
     seats: Vec<Seat>,
     rooms: Vec<Room>,
     value: i128,
+    count: usize,
 }
 
 impl<'a> Board<'a> {
@@ -73,6 +74,7 @@ impl<'a> Board<'a> {
             seats: seats.collect(),
             rooms: rooms.collect(),
             value: 0,
+            count: 0,
         }
     }
 
@@ -83,6 +85,11 @@ impl<'a> Board<'a> {
 
     pub(super) fn is_in(&self, payment: PaymentIndex) -> bool {
         self.is_in[payment as usize]
+    }
+
+    /// Whether each payment is in.
+    pub(super) fn chosen_mask(&self) -> Vec<bool> {
+        self.is_in.clone()
     }
 
     /// The payments in, ascending.
@@ -125,6 +132,7 @@ impl<'a> Board<'a> {
         self.is_in[at as usize] = sign > 0;
         let moved = payment.amount as i128 * i128::from(sign);
         self.value += moved;
+        self.count = self.count.wrapping_add_signed(sign as isize);
         let debtor = &mut self.seats[payment.debtor as usize];
         debtor.left -= moved;
         let class = payment.class as usize;
@@ -203,6 +211,7 @@ impl<'a> Board<'a> {
     /// the smallest free payment that cures it, else its largest; without free ones, the last of
     /// its chain.
     pub(super) fn repair(&mut self) {
+        let mut dropping = Dropping::new(self);
         let mut worst: BinaryHeap<(i128, Reverse<u32>)> = BinaryHeap::new();
         let noted = |board: &Board<'_>, account: u32| {
             board
@@ -215,7 +224,13 @@ impl<'a> Board<'a> {
             if noted(self, account) != Some(top) {
                 continue;
             }
-            let dropped = self.cure(account, top.0);
+            let free = match top.0 {
+                1.. => dropping.cure(self, account, top.0),
+                _ => self.cure_limit(account),
+            };
+            let chain = &self.layout.chain(account)[..self.seats[account as usize].chain as usize];
+            let dropped =
+                free.unwrap_or_else(|| *chain.last().expect("who breaks something pays something"));
             self.exclude(dropped);
             worst.extend(noted(self, account));
             let creditor = self.problem.payments()[dropped as usize].creditor;
@@ -223,46 +238,65 @@ impl<'a> Board<'a> {
         }
     }
 
-    /// The payment whose going serves an account best.
-    fn cure(&self, account: u32, lacks: i128) -> PaymentIndex {
+    /// Drops the last of the queue of whoever bears too much until everyone bears what is left: of
+    /// everything in, what gridlock resolution settles (Bech and Soramaki 2001).
+    pub(super) fn repair_in_order(&mut self) {
+        let mut work: Vec<u32> = (0..self.seats.len() as u32).collect();
         let layout = self.layout;
-        let amount = |at: PaymentIndex| self.problem.payments()[at as usize].amount as i128;
-        // Where money is not what is short, only what a broken limit bounds helps.
-        let excess = |at: PaymentIndex| match layout.bounds(at).0 {
-            _ if lacks > 0 => lacks,
-            NONE => 0,
-            room if self.rooms[room as usize].is_broken() => -self.rooms[room as usize].left,
+        let mut ends: Vec<usize> = work.iter().map(|at| layout.free(*at).len()).collect();
+        while let Some(account) = work.pop() {
+            while self.is_broken(account) {
+                let end = &mut ends[account as usize];
+                let free = &layout.free(account)[..*end];
+                *end = free.iter().rposition(|at| self.is_in(*at)).unwrap_or(0);
+                let last = match free.get(*end) {
+                    Some(last) if self.is_in(*last) => *last,
+                    _ => {
+                        let chain = self.seats[account as usize].chain as usize;
+                        layout.chain(account)[chain - 1]
+                    }
+                };
+                self.exclude(last);
+                work.push(self.problem.payments()[last as usize].creditor);
+            }
+        }
+    }
+
+    /// The free payment whose going cures a broken limit best.
+    fn cure_limit(&self, account: u32) -> Option<PaymentIndex> {
+        let excess = |at: PaymentIndex| match self.layout.bounds(at).0 {
+            room if room != NONE && self.rooms[room as usize].is_broken() => {
+                -self.rooms[room as usize].left
+            }
             _ => 0,
         };
-        let chain = &layout.chain(account)[..self.seats[account as usize].chain as usize];
-        let free = layout.free(account).iter().copied();
-        let candidates = free
+        let free = self.layout.free(account).iter().copied();
+        let bound = free
             .filter(|at| self.is_in(*at))
-            .map(|at| (amount(at), at, excess(at)))
+            .map(|at| (self.amount(at), at, excess(at)))
             .filter(|(_, _, excess)| *excess > 0);
-        let best = candidates.min_by_key(|(amount, at, excess)| {
+        let best = bound.min_by_key(|(amount, at, excess)| {
             if amount >= excess {
                 (false, *amount, Reverse(*at))
             } else {
                 (true, -*amount, Reverse(*at))
             }
         });
-        match best {
-            Some((_, at, _)) => at,
-            None => *chain.last().expect("who breaks something pays something"),
-        }
+        best.map(|(_, at, _)| at)
     }
 
-    /// Takes in what is out wherever its debtor bears it, trying `order` until nothing more fits.
-    pub(super) fn fill(&mut self, order: &[PaymentIndex]) {
-        let mut out: Vec<PaymentIndex> = order
-            .iter()
-            .copied()
-            .filter(|at| !self.is_in(*at))
-            .collect();
+    fn amount(&self, payment: PaymentIndex) -> i128 {
+        self.problem.payments()[payment as usize].amount as i128
+    }
+
+    /// Takes in what is out wherever its debtor bears it, trying `order` until nothing more fits or
+    /// `most` are in.
+    pub(super) fn fill(&mut self, order: &[PaymentIndex], most: usize) {
+        let out = order.iter().copied().filter(|at| !self.is_in(*at));
+        let mut out: Vec<PaymentIndex> = out.collect();
         loop {
             let before = out.len();
-            out.retain(|at| !self.try_include(*at));
+            out.retain(|at| self.count == most || !self.try_include(*at));
             if out.len() == before {
                 return;
             }
@@ -277,7 +311,8 @@ impl<'a> Board<'a> {
             NONE => chain as usize == self.layout.chain(debtor).len(),
             place => place == chain,
         };
-        if !is_turn {
+        let seat = &self.seats[debtor as usize];
+        if !is_turn || seat.has_floor && seat.left < self.amount(at) {
             return false;
         }
         self.include(at);
@@ -286,5 +321,69 @@ impl<'a> Board<'a> {
             return false;
         }
         true
+    }
+}
+
+/// What may still be dropped while nothing comes in: free payments of each account by amount.
+struct Dropping {
+    /// Per position: the next at or behind it that is in, found by following.
+    up: Vec<u32>,
+    /// Per account: no position behind this one is in.
+    tops: Vec<u32>,
+}
+
+impl Dropping {
+    fn new(board: &Board<'_>) -> Dropping {
+        let by_amount = board.layout.by_amount();
+        let up = (0..).zip(by_amount).map(|(position, at)| {
+            if board.is_in(*at) {
+                position
+            } else {
+                position + 1
+            }
+        });
+        let mut up: Vec<u32> = up.collect();
+        up.push(by_amount.len() as u32);
+        let accounts = 0..board.seats.len() as u32;
+        Dropping {
+            up,
+            tops: accounts.map(|at| board.layout.positions(at).end).collect(),
+        }
+    }
+
+    /// The smallest free payment in of at least `lacks`, else the largest; of equals the latest.
+    fn cure(&mut self, board: &Board<'_>, account: u32, lacks: i128) -> Option<PaymentIndex> {
+        let range = board.layout.positions(account);
+        let by_amount = board.layout.by_amount();
+        let own = &by_amount[range.start as usize..range.end as usize];
+        let reaching =
+            |least: i128| range.start + own.partition_point(|at| board.amount(*at) < least) as u32;
+        let mut position = self.follow(reaching(lacks));
+        if position >= range.end {
+            // None cures it: the largest. Those behind it are gone for good.
+            let top = &mut self.tops[account as usize];
+            while *top > range.start && !board.is_in(by_amount[*top as usize - 1]) {
+                *top -= 1;
+            }
+            if *top == range.start {
+                return None;
+            }
+            let largest = board.amount(by_amount[*top as usize - 1]);
+            position = self.follow(reaching(largest));
+        }
+        self.up[position as usize] = position + 1;
+        Some(by_amount[position as usize])
+    }
+
+    fn follow(&mut self, position: u32) -> u32 {
+        let mut root = position;
+        while self.up[root as usize] != root {
+            root = self.up[root as usize];
+        }
+        let mut at = position;
+        while at != root {
+            at = std::mem::replace(&mut self.up[at as usize], root);
+        }
+        root
     }
 }

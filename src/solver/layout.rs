@@ -2,6 +2,7 @@
 //! and which limits each payment counts toward.
 
 use super::problem::{Class, PaymentIndex, Problem};
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 /// No limit.
@@ -19,6 +20,8 @@ struct Range {
 /// Who stands where.
 pub(super) struct Layout {
     order: Vec<PaymentIndex>,
+    /// As `order`, free payments of each account by amount; of equals the latest first.
+    by_amount: Vec<PaymentIndex>,
     ranges: Vec<Range>,
     /// Per payment, its place in its account's chain; [`NONE`] where it is free.
     pub(super) place: Vec<u32>,
@@ -35,6 +38,7 @@ impl Layout {
     pub(super) fn of(problem: &Problem) -> Layout {
         let mut layout = Layout {
             order: Vec::with_capacity(problem.payments().len()),
+            by_amount: Vec::new(),
             ranges: Vec::with_capacity(problem.accounts().len()),
             place: vec![NONE; problem.payments().len()],
             usable: Vec::new(),
@@ -82,7 +86,12 @@ impl Layout {
                 stop: self.order.len() as u32,
             });
         }
-        self.usable = self.order.clone();
+        self.by_amount.clone_from(&self.order);
+        for range in &self.ranges {
+            let free = &mut self.by_amount[range.chain_stop as usize..range.stop as usize];
+            free.sort_by_key(|at| (payments[*at as usize].amount, Reverse(*at)));
+        }
+        self.usable.clone_from(&self.order);
         self.usable.sort_unstable();
     }
 
@@ -130,6 +139,17 @@ impl Layout {
     pub(super) fn free(&self, account: u32) -> &[PaymentIndex] {
         let range = self.ranges[account as usize];
         &self.order[range.chain_stop as usize..range.stop as usize]
+    }
+
+    /// Free payments by amount, account by account.
+    pub(super) fn by_amount(&self) -> &[PaymentIndex] {
+        &self.by_amount
+    }
+
+    /// Where the free payments of an account stand in [`Layout::by_amount`].
+    pub(super) fn positions(&self, account: u32) -> std::ops::Range<u32> {
+        let range = self.ranges[account as usize];
+        range.chain_stop..range.stop
     }
 
     /// The rooms that a payment takes from and gives to.

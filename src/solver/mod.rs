@@ -12,10 +12,12 @@
 mod board;
 mod flow;
 mod layout;
+mod part;
 mod problem;
 mod round;
 mod search;
 
+pub use part::{first_part, fits};
 pub use problem::{AMOUNT_MAX, Account, Class, Limit, Payment, PaymentIndex, Problem};
 
 use board::Board;
@@ -93,6 +95,18 @@ pub fn solve_until(
     let bound = flows.iter().map(|flow| *flow as u128).sum::<u128>() << scaled.shift;
     let mut best = round(problem, &layout, &scaled, &flows, &orders);
     let rounded = best.value() as u128;
+    // Never less than gridlock resolution settles.
+    let mut in_order = Board::new(problem, &layout);
+    in_order.take(|_| true);
+    in_order.repair_in_order();
+    let is_in = in_order.chosen_mask();
+    take_if_better(
+        &mut best,
+        &|at| is_in[at as usize],
+        problem,
+        &layout,
+        &orders,
+    );
     // All in, and out again what nobody bears: where little flows whole, that may be more.
     take_if_better(&mut best, &|_| true, problem, &layout, &orders);
     improve(
@@ -130,7 +144,7 @@ fn take_if_better<'a>(
     board.repair();
     for order in orders {
         let mut filled = board.clone();
-        filled.fill(order);
+        filled.fill(order, usize::MAX);
         if filled.value() > best.value() {
             *best = filled;
         }
@@ -153,7 +167,12 @@ fn improve<'a>(
     }
     let sum: u128 = scaled.amounts.iter().map(|amount| *amount as u128).sum();
     let mean = sum as f64 / problem.payments().len() as f64;
-    let each_way = budget.steps.div_ceil(WAYS.len() as u64);
+    let ways = if budget.steps / count < STEPS_FROM_NOTHING {
+        &WAYS[..2]
+    } else {
+        &WAYS[1..]
+    };
+    let each_way = budget.steps.div_ceil(ways.len() as u64);
     let steps = (count * STEPS_PER_PAYMENT).max(STEPS_LEAST).min(each_way);
     let mut left = budget.steps;
     for run in 0.. {
@@ -162,7 +181,7 @@ fn improve<'a>(
             return;
         }
         left -= steps;
-        let way = WAYS[run as usize % WAYS.len()];
+        let way = ways[run as usize % ways.len()];
         let mut search = Search::new(problem, layout, scaled, budget.seed.wrapping_add(run));
         if way.goes_on {
             search.set(best);
@@ -200,7 +219,20 @@ struct Way {
     goes_on: bool,
 }
 
-const WAYS: [Way; 3] = [
+/// The first two go on from what there is; the last two begin from nothing.
+const WAYS: [Way; 4] = [
+    Way {
+        from: 0.2,
+        to: 0.001,
+        price: (2.0, 20.0),
+        goes_on: true,
+    },
+    Way {
+        from: 0.5,
+        to: 0.001,
+        price: (1.5, 50.0),
+        goes_on: true,
+    },
     Way {
         from: 5.0,
         to: 0.002,
@@ -213,10 +245,7 @@ const WAYS: [Way; 3] = [
         price: (3.0, 100.0),
         goes_on: false,
     },
-    Way {
-        from: 0.5,
-        to: 0.001,
-        price: (5.0, 50.0),
-        goes_on: true,
-    },
 ];
+
+/// Steps per payment that beginning from nothing takes.
+const STEPS_FROM_NOTHING: u64 = 3_000;

@@ -106,7 +106,7 @@ pub(super) fn round<'a>(
             board.repair();
             for order in orders {
                 let mut filled = board.clone();
-                filled.fill(order);
+                filled.fill(order, usize::MAX);
                 let most = better.as_ref().map_or(best.value(), Board::value);
                 if filled.value() > most {
                     better = Some(filled);

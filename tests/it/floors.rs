@@ -49,6 +49,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("process", &[]),
     ("doctor", &["config", "pipeline"]),
     (
+        "proposer",
+        &[
+            "protocol", "engine", "session", "replay", "client", "solver",
+        ],
+    ),
+    (
         "bench",
         &[
             "protocol",

@@ -557,6 +557,6 @@ fn day_flags(state: &State, debtor: Handle, creditor: Handle) -> u8 {
 }
 
 /// Whether anything queued may settle: the phase says so, or there are accounts that do not ask it.
-pub(super) fn may_settle(state: &State) -> bool {
+pub(in crate::engine) fn may_settle(state: &State) -> bool {
     state.day.settles() || state.ledger.has_instant()
 }
