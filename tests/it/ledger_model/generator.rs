@@ -263,7 +263,7 @@ impl Generator {
         };
         let mut body = World::account(account);
         match self.below(8) {
-            0 => body.flags = AccountFlags(self.below(32) as u16),
+            0 => body.flags = AccountFlags(self.below(64) as u16),
             1 => body.participant = ParticipantId(self.below(4) as u32),
             2 => body.asset = AssetId(self.below(5) as u32),
             3 => body.credit_line = Amount(self.pick(&[5, 1 << 96, (1 << 96) + 1, u128::MAX])),

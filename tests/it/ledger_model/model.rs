@@ -376,7 +376,8 @@ impl Model {
 
     fn create_account(&mut self, asked: &CreateAccount) -> Result<(), Reason> {
         let mut flags = asked.flags;
-        if !flags.is_valid() || flags.has(AccountFlags::CLOSED) {
+        let by_command = AccountFlags::CLOSED.0 | AccountFlags::PARTIAL_SETTLEMENT.0;
+        if !flags.is_valid() || flags.0 & by_command != 0 {
             return Err(Reason::ReservedFlag);
         }
         if flags.has(AccountFlags::SETTLEMENT) {
