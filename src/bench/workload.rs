@@ -5,7 +5,7 @@ use crate::protocol::command::CancelOrder;
 use crate::protocol::command::{
     AccountFlags, AssetKind, CommandKind, CreateAccount, CreateAsset, CreateInstrument,
     CreateParticipant, OrderType, PaymentRef, Peg, PlaceOrder, Priority, ReplaceOrder, SelfTrade,
-    Side, SubmitPayment, TimeInForce, Transfer, TransferFlags,
+    Side, SubmitPayment, TimeInForce, Transfer, TransferFlags, Trigger,
 };
 use crate::protocol::frame::{CommandFrame, CommandHeader, CommandSlot, HEADER_BYTES};
 use crate::protocol::units::{
@@ -404,7 +404,8 @@ impl Orders {
             slide: Bool::No,
             peg: Peg::None,
             keep_on_disconnect: Bool::No,
-            _reserved: [Z; 8],
+            trigger: Trigger::Last,
+            _reserved: [Z; 7],
             offset: Price(0),
             min_quantity: Quantity(0),
         }
@@ -492,7 +493,8 @@ impl Workload for Orders {
             maker_fee_bps: 1,
             taker_fee_bps: 2,
             self_trade: SelfTrade::Default,
-            _reserved: [Z; 3],
+            _reserved: [Z; 1],
+            tick_table: 0,
             lot_size: 10,
             tick_value: 10,
             min_price: Price(1),

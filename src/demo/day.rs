@@ -10,7 +10,7 @@ use crate::bench::workload::{create_account, create_asset, create_participant, t
 use crate::protocol::command::{
     AccountFlags, Algorithm, CancelOrder, CommandKind, CreateInstrument, DayPhase, OrderType, Peg,
     PlaceOrder, Priority, RunLiquiditySaving, SelfTrade, SetPhase, Side, SubmitPayment,
-    TimeInForce,
+    TimeInForce, Trigger,
 };
 use crate::protocol::frame::CommandFrame;
 use crate::protocol::units::{
@@ -191,7 +191,8 @@ fn instrument(share: u32) -> CommandFrame {
         maker_fee_bps: -1,
         taker_fee_bps: 3,
         self_trade: SelfTrade::CancelIncoming,
-        _reserved: [Z; 3],
+        _reserved: [Z; 1],
+        tick_table: 0,
         lot_size: 1,
         tick_value: 1,
         min_price: Price(1),
@@ -390,7 +391,8 @@ impl Inventor {
             slide: Bool::No,
             peg: Peg::None,
             keep_on_disconnect: Bool::No,
-            _reserved: [Z; 8],
+            trigger: Trigger::Last,
+            _reserved: [Z; 7],
             offset: Price(0),
             min_quantity: Quantity(0),
         };

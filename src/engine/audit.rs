@@ -10,7 +10,7 @@ use super::matching::OrderView;
 use super::settlement::payment::{ALONE, INSTANT, WAITS_FOR_DAY};
 use super::settlement::together::Together;
 use super::state::State;
-use crate::protocol::command::{DayPhase, Side, TransferFlags};
+use crate::protocol::command::{DayPhase, InstrumentPhase, Side, TransferFlags};
 use crate::protocol::event::{AuthorisationState, PaymentState, TransferState};
 
 impl Engine {
@@ -203,6 +203,15 @@ fn audit_holds(state: &State) -> Result<(), String> {
             state.matching.for_each_order(handle as u32, side, &mut add);
         }
         state.matching.for_each_waiting(handle as u32, add);
+    }
+    for (book, instrument) in state.instruments.rows().iter().enumerate() {
+        let trades = instrument.phase() == InstrumentPhase::Continuous;
+        if trades && state.matching.has_unheard_quote(book as u32) {
+            return Err(format!(
+                "instrument {}: a stop sleeps though its best price is there",
+                instrument.id
+            ));
+        }
     }
     state
         .matching

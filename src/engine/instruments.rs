@@ -25,9 +25,11 @@ pub(super) struct InstrumentRow {
     pub(super) taker_fee_bps: i32,
     phase: u8,
     self_trade: u8,
-    reserved: [u8; 6],
+    /// Its tick table, counted from 1; 0 where `price_step` says it.
+    pub(super) tick_table: u16,
+    reserved: [u8; 4],
     pub(super) min_quantity: u64,
-    price_step: u64,
+    pub(super) price_step: u64,
     /// What bands are measured from until something trades, then the price of the last auction; 0
     /// for nothing.
     reference_price: i64,
@@ -46,6 +48,7 @@ impl InstrumentRow {
         base: Handle,
         quote: Handle,
         fee_account: Option<Handle>,
+        tick_table: u16,
     ) -> InstrumentRow {
         InstrumentRow {
             id: asked.instrument.0,
@@ -61,7 +64,8 @@ impl InstrumentRow {
             taker_fee_bps: asked.taker_fee_bps,
             phase: InstrumentPhase::Continuous as u8,
             self_trade: asked.self_trade as u8,
-            reserved: [0; 6],
+            tick_table,
+            reserved: [0; 4],
             min_quantity: asked.min_quantity.0,
             price_step: asked.price_step,
             reference_price: asked.reference_price.0,
@@ -91,15 +95,10 @@ impl InstrumentRow {
         self.reference_price = price.0;
     }
 
-    /// Whether a limit may stand there: within the instrument's prices, on a step, in the band.
+    /// Whether a limit may stand there: within the instrument's prices and in the band. Whether it
+    /// is a tick, [`TickTables`](super::ticks::TickTables) know.
     #[inline]
-    pub(super) fn check_price(&self, price: Price) -> Result<(), Reason> {
-        if price.0 < self.min_price || price.0 > self.max_price {
-            return Err(Reason::OutsidePriceBand);
-        }
-        if self.price_step != 1 && !price.0.unsigned_abs().is_multiple_of(self.price_step) {
-            return Err(Reason::PriceNotOnTick);
-        }
+    pub(super) fn check_band(&self, price: Price) -> Result<(), Reason> {
         match self.reference() {
             Some(reference)
                 if self.static_band != 0 && price.0.abs_diff(reference.0) > self.static_band =>
@@ -108,6 +107,15 @@ impl InstrumentRow {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether it is one of the instrument's prices, leaving ticks and bands aside.
+    #[inline]
+    pub(super) fn check_range(&self, price: Price) -> Result<(), Reason> {
+        if price.0 < self.min_price || price.0 > self.max_price {
+            return Err(Reason::OutsidePriceBand);
+        }
+        Ok(())
     }
 
     /// The worst price at which an order of `side` may trade without an auction; `last` is the last
@@ -135,26 +143,6 @@ impl InstrumentRow {
             };
         }
         Price(band)
-    }
-
-    /// The next price on a step, away from the other side.
-    pub(super) fn on_step(&self, side: Side, price: i64) -> i64 {
-        let step = i64::try_from(self.price_step).unwrap_or(i64::MAX);
-        let over = price.rem_euclid(step);
-        match side {
-            Side::Buy => price - over,
-            Side::Sell if over == 0 => price,
-            Side::Sell => price.saturating_add(step - over),
-        }
-    }
-
-    /// The price one step short of `price`, for an order of `side`.
-    pub(super) fn short_of(&self, side: Side, price: Price) -> i64 {
-        let step = i64::try_from(self.price_step).unwrap_or(i64::MAX);
-        match side {
-            Side::Buy => price.0.saturating_sub(step),
-            Side::Sell => price.0.saturating_add(step),
-        }
     }
 
     /// Whether an order of that notional is more than anybody means.

@@ -39,6 +39,10 @@ pub struct Limits {
     pub client_order_ids: u32,
     /// Price levels in use at once, over all books.
     pub price_levels: u32,
+    /// Spreads lookups of ids that clients choose, so that nobody can choose slow ones. Nothing
+    /// that can be seen depends on it: a node draws another at every start, and no file has it.
+    #[serde(skip)]
+    pub lookup_secret: u64,
     /// Proposals remembered within the business day; decided ones give way to new ones.
     pub proposals: u32,
     /// Throttles.
@@ -63,6 +67,7 @@ impl Default for Limits {
             order_sessions: 4_096,
             client_order_ids: 1 << 21,
             price_levels: 1 << 18,
+            lookup_secret: 0,
             proposals: 1_024,
             throttles: 1_024,
         }
@@ -86,7 +91,7 @@ impl Limits {
             ("authorisations", self.authorisations, 176),
             ("authorisation_steps", self.authorisation_steps, 96),
             ("payments", self.payments, 240),
-            ("instruments", self.instruments, 400),
+            ("instruments", self.instruments, 512),
             ("orders", self.orders, 100),
             ("special_orders", self.special_orders, 100),
             ("order_sessions", self.order_sessions, 44),
@@ -164,6 +169,7 @@ impl Limits {
             order_sessions: 16,
             client_order_ids: 4_096,
             price_levels: 1_024,
+            lookup_secret: 0,
             proposals: 8,
             throttles: 16,
         }

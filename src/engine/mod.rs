@@ -27,6 +27,7 @@ mod settlement;
 mod snapshot;
 mod state;
 mod throttles;
+mod ticks;
 mod transfers;
 mod waiting;
 mod window;
@@ -45,7 +46,8 @@ use crate::protocol::units::{AccountId, Timestamp, TransferId};
 use handlers::hints::{self, Sides};
 use handlers::{
     administration, approvals as four_eyes, authorisations as authorised, batches, clock, groups,
-    orders, participants, payments, queries, release, saving, throttles as throttled,
+    orders, participants, payments, queries, reference_data as setup, release, saving,
+    throttles as throttled,
 };
 use state::State;
 
@@ -152,6 +154,9 @@ impl Engine {
             Command::Transfers(_, asked) => handlers::transfers::transfers(state, asked, out),
             Command::SubmitPayment(asked) => payments::submit_payment(state, asked, out),
             Command::CancelPayment(asked) => payments::cancel_payment(state, asked, out),
+            Command::CreateTickTable(asked, steps) => {
+                setup::create_tick_table(state, asked, steps, out);
+            }
             Command::PlaceOrder(asked) => orders::place_order(state, asked, out),
             Command::PlaceOrderList(asked, list) => {
                 orders::place_order_list(state, asked, list, out);

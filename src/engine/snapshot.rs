@@ -15,6 +15,7 @@ use super::settlement::queue::Payments;
 use super::settlement::saved::SavedPayments;
 use super::state::State;
 use super::throttles::Throttles;
+use super::ticks::TickTables;
 use super::window::{Window, WindowHead, WindowRow};
 use crate::protocol::units::Timestamp;
 use bytemuck::Pod;
@@ -55,6 +56,7 @@ impl Engine {
         write_rows(out, state.approvals.rows())?;
         write_rows(out, &[state.approvals.four_eyes()])?;
         write_rows(out, state.throttles.rows())?;
+        write_rows(out, state.ticks.rows())?;
         write_rows(out, state.instruments.rows())?;
         state.matching.write_snapshot(out)
     }
@@ -101,6 +103,7 @@ impl Engine {
         let proposals = read_rows(input)?;
         let approvals = Approvals::restore(proposals, read_one(input)?, limits.proposals);
         let throttles = Throttles::restore(read_rows(input)?, limits.throttles);
+        let ticks = TickTables::restore(read_rows(input)?);
         let instruments = Registry::restore(read_rows(input)?, limits.instruments);
         let mut matching = Matching::read_snapshot(limits, input)?;
         for (handle, row) in participants.rows().iter().enumerate() {
@@ -122,6 +125,7 @@ impl Engine {
         state.intraday = intraday;
         state.approvals = approvals;
         state.throttles = throttles;
+        state.ticks = ticks;
         state.instruments = instruments;
         state.matching = matching;
         state.day = day;
@@ -166,6 +170,7 @@ impl Engine {
         hash_rows(&mut hasher, "proposals", state.approvals.rows());
         hash_rows(&mut hasher, "four eyes", &[state.approvals.four_eyes()]);
         hash_rows(&mut hasher, "throttles", state.throttles.rows());
+        hash_rows(&mut hasher, "tick tables", state.ticks.rows());
         hash_rows(&mut hasher, "instruments", state.instruments.rows());
         state.matching.digest_into(&mut hasher);
         *hasher.finalize().as_bytes()

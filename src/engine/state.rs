@@ -19,6 +19,7 @@ use super::settlement::queue::Payments;
 use super::settlement::switches::LiquiditySaving;
 use super::settlement::together::Together;
 use super::throttles::Throttles;
+use super::ticks::TickTables;
 use super::transfers::{Executed, TransferRow};
 use super::window::Window;
 use crate::protocol::command::ITEMS_MAX;
@@ -43,6 +44,7 @@ pub(super) struct State {
     pub(super) groups: Groups,
     pub(super) collateral: Collateral,
     pub(super) intraday: Intraday,
+    pub(super) ticks: TickTables,
     pub(super) instruments: Registry<InstrumentRow>,
     pub(super) matching: Matching,
     pub(super) day: BusinessDay,
@@ -80,6 +82,7 @@ impl State {
             groups: Groups::new(limits.payments),
             collateral: Collateral::new(limits.accounts),
             intraday: Intraday::new(limits.accounts),
+            ticks: TickTables::default(),
             instruments: Registry::new(limits.instruments),
             matching: Matching::new(limits),
             day: BusinessDay::new(),

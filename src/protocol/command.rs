@@ -222,6 +222,18 @@ wire_enum! {
 }
 
 wire_enum! {
+    /// Which price wakes a stop.
+    pub enum Trigger : u8 {
+        /// The last trade's.
+        Last = 0 "last",
+        /// The best bid.
+        Bid = 1 "bid",
+        /// The best ask.
+        Ask = 2 "ask",
+    }
+}
+
+wire_enum! {
     /// What a pegged order keeps its distance from.
     pub enum Peg : u8 {
         /// Not pegged.
@@ -774,7 +786,9 @@ wire_struct! {
         /// What happens when a participant meets itself.
         self_trade: SelfTrade = 0,
         /// Reserved.
-        _reserved: [Zero; 3],
+        _reserved: [Zero; 1],
+        /// The tick table that says which prices there are, 0 for `price_step`.
+        tick_table: u16 = 0,
         /// Base minor units per lot, not 0.
         lot_size: u64,
         /// Quote minor units per lot per tick, not 0.
@@ -800,6 +814,30 @@ wire_struct! {
         dynamic_band: u64 = 0,
         /// Largest notional of one order, quote minor units; 0 for any.
         max_notional: Amount = 0,
+    }
+}
+
+wire_struct! {
+    /// Head of a tick table: `count` steps follow, by price.
+    pub struct CreateTickTable {
+        /// Its number, not 0.
+        tick_table: u16,
+        /// Reserved.
+        _reserved: [Zero; 2],
+        /// Number of steps, 1 to 32.
+        count: u32,
+        /// Reserved.
+        _reserved_end: [Zero; 8],
+    }
+}
+
+wire_struct! {
+    /// One step of a tick table: from here on prices are multiples of `step`.
+    pub struct TickStep {
+        /// The first price it is for, itself such a multiple, ticks.
+        from: Price,
+        /// Ticks, not 0.
+        step: u64,
     }
 }
 
@@ -852,8 +890,10 @@ wire_struct! {
         peg: Peg = 0,
         /// Stays where its session has all others cancelled at its end.
         keep_on_disconnect: Bool = 0,
+        /// Which price wakes a stop.
+        trigger: Trigger = 0,
         /// Reserved.
-        _reserved: [Zero; 8],
+        _reserved: [Zero; 7],
         /// Ticks: how far a trailing stop lies behind the market, or a pegged order above what it
         /// follows.
         offset: Price = 0,
@@ -1393,6 +1433,8 @@ commands! {
     PublishBook = 42 "publish_book", PublishBook;
     /// Enters orders that hang together: all of them, or none.
     PlaceOrderList = 43 "place_order_list", PlaceOrderList, "orders" of PlaceOrder;
+    /// Says which prices there are, for many instruments.
+    CreateTickTable = 44 "create_tick_table", CreateTickTable, "steps" of TickStep;
     /// Says what a security is worth as cover.
     SetCollateralValue = 50 "set_collateral_value", SetCollateralValue;
     /// Gives a cash account a collateral pool.

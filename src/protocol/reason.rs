@@ -257,6 +257,8 @@ wire_enum! {
         NoReferencePrice = 315 "no_reference_price",
         /// The session has not asked for its orders to be cancelled at its end.
         SessionNotFound = 316 "session_not_found",
+        /// No such tick table.
+        TickTableNotFound = 317 "tick_table_not_found",
 
         /// The kind needs two users: propose it.
         ApprovalRequired = 400 "approval_required",

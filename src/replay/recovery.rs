@@ -7,12 +7,13 @@
 use super::limits_file::{self, LimitsError};
 use super::{FollowError, Watcher, follow, snapshot_store};
 use crate::config::{Config, Durability};
-use crate::engine::Engine;
+use crate::engine::{Engine, Limits};
 use crate::pipeline::{Parts, ReplyWindow};
 use crate::protocol::RELEASE;
 use crate::protocol::frame::{CommandRef, EventSlot};
 use crate::session::SessionTable;
 use millrace_journal::{OpenError, Options, Recovered, Writer};
+use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -179,16 +180,22 @@ type Start = (Engine, SessionTable, Option<u64>, Vec<String>);
 
 /// The state to begin from: the newest good snapshot, or nothing.
 fn load(config: &Config, last_sequence: u64) -> Result<Start, RecoverError> {
+    let limits = Limits {
+        // Drawn anew at every start: what can be seen of the engine does not depend on it.
+        lookup_secret: RandomState::new().hash_one(last_sequence),
+        ..config.limits.clone()
+    };
     let (loaded, notes) =
-        snapshot_store::load_newest(&config.dir, last_sequence, &config.limits, config.sessions)
-            .map_err(|source| RecoverError::Snapshots {
+        snapshot_store::load_newest(&config.dir, last_sequence, &limits, config.sessions).map_err(
+            |source| RecoverError::Snapshots {
                 dir: config.dir.clone(),
                 source,
-            })?;
+            },
+        )?;
     Ok(match loaded {
         Some(loaded) => (loaded.engine, loaded.sessions, Some(loaded.sequence), notes),
         None => (
-            Engine::new(&config.limits),
+            Engine::new(&limits),
             SessionTable::new(config.sessions),
             None,
             notes,

@@ -9,6 +9,7 @@ use crate::engine::reference_data::{AssetRow, ParticipantRow};
 use crate::engine::state::State;
 use crate::protocol::command::{
     AccountFlags, CommandKind, CreateAccount, CreateAsset, CreateInstrument, CreateParticipant,
+    CreateTickTable, TickStep,
 };
 use crate::protocol::reason::Reason;
 use crate::protocol::wire::Text16;
@@ -148,6 +149,18 @@ fn compare_account(state: &State, old: u32, asked: &CreateAccount) -> Reason {
     }
 }
 
+/// Says which prices there are, for the instruments that name the table.
+pub(in crate::engine) fn create_tick_table(
+    state: &mut State,
+    asked: &CreateTickTable,
+    steps: &[TickStep],
+    out: &mut Outbox,
+) {
+    let result = state.ticks.add(asked.tick_table, steps);
+    let id = u128::from(asked.tick_table);
+    answer(CommandKind::CreateTickTable, id, result, out);
+}
+
 /// Lists an instrument. It trades at once; an operator who wants phases sets them.
 pub(in crate::engine) fn create_instrument(
     state: &mut State,
@@ -218,5 +231,20 @@ fn check_instrument(state: &State, asked: &CreateInstrument) -> Result<Instrumen
     if fee_account.is_some_and(|account| state.ledger.row(account).asset != quote) {
         return Err(Reason::AccountsMustHaveTheSameLedger);
     }
-    Ok(InstrumentRow::new(asked, base, quote, fee_account))
+    let tick_table = match asked.tick_table {
+        0 => 0,
+        id => state.ticks.find(id).ok_or(Reason::TickTableNotFound)?,
+    };
+    let has_ticks = tick_table == 0
+        || asked.price_step == 1 && state.ticks.reaches_down_to(tick_table, asked.min_price);
+    if !has_ticks {
+        return Err(Reason::OutOfRange);
+    }
+    Ok(InstrumentRow::new(
+        asked,
+        base,
+        quote,
+        fee_account,
+        tick_table,
+    ))
 }

@@ -58,6 +58,11 @@ impl Matching {
     }
 
     fn audit_book(&self, book: u32) -> Result<(), String> {
+        let quoted = Shelf::ALL.into_iter().filter(|shelf| shelf.is_quoted());
+        let quoted = quoted.map(|shelf| self.shelf(book, shelf).orders);
+        if quoted.sum::<u32>() != self.books[book as usize].quoted {
+            return Err(format!("book {book}: its quoted stops do not add up"));
+        }
         if self.books[book as usize].is_call {
             return Ok(());
         }
@@ -177,12 +182,12 @@ impl Matching {
         let (mut icebergs, mut followers) = (0, 0);
         let state = match row.shelf() {
             Shelf::Bids | Shelf::Asks => SlotState::Resting,
-            Shelf::BuyStops | Shelf::SellStops | Shelf::Aside => SlotState::Waiting,
+            _ => SlotState::Waiting,
         };
-        let sides: &[Side] = match row.shelf() {
-            Shelf::Bids | Shelf::BuyStops => &[Side::Buy],
-            Shelf::Asks | Shelf::SellStops => &[Side::Sell],
-            Shelf::Aside => &[Side::Buy, Side::Sell],
+        let sides: &[Side] = match (row.shelf(), row.shelf().waits_for()) {
+            (Shelf::Bids, _) | (_, Some((Side::Buy, _))) => &[Side::Buy],
+            (Shelf::Asks, _) | (_, Some((Side::Sell, _))) => &[Side::Sell],
+            _ => &[Side::Buy, Side::Sell],
         };
         for slot in self.chain(row.first) {
             let (hot, cold) = (&self.orders.hot[slot], &self.orders.cold[slot]);

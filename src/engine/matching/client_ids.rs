@@ -1,10 +1,11 @@
-//! From a participant's own order id to the order: open addressing with a fixed hash and linear
+//! From a participant's own order id to the order: open addressing with a keyed hash and linear
 //! probing, 16 bytes an entry, four to a cache line, filled to one half at most. Ids only ever come
 //! in until the business day rolls, so there is no removal and there are no tombstones: a finished
 //! order's id stays, marked, and is how `too_late_to_cancel` differs from `unknown_order` and why a
 //! client's id cannot be used twice in a day. Results never depend on where entries lie.
 //!
-//! The hash has no secret: a participant who wants slow lookups can choose ids that collide.
+//! The hash has a secret that a node draws when it starts: without it nobody can choose ids that
+//! collide. Where entries lie shows nowhere, so nodes with other secrets agree in everything.
 
 use super::table::Table;
 use crate::memory::Take;
@@ -46,17 +47,19 @@ pub(super) struct ClientIds {
     finished: u32,
     /// Sum over the finished ids of [`fingerprint`]: the same set, the same sum, in any order.
     finished_sum: u128,
+    secret: u64,
 }
 
 impl ClientIds {
     /// Room for `capacity` ids, live and finished together.
-    pub(super) fn new(capacity: u32) -> ClientIds {
+    pub(super) fn new(capacity: u32, secret: u64) -> ClientIds {
         let buckets = (u64::from(capacity) * 2).next_multiple_of(LINE).max(LINE);
         let buckets = u32::try_from(buckets).expect("at most 2^31 client order ids");
         ClientIds {
             entries: Table::new(buckets as usize),
             buckets,
             capacity,
+            secret,
             live: 0,
             finished: 0,
             finished_sum: 0,
@@ -220,9 +223,23 @@ impl ClientIds {
     /// where its last one was.
     #[inline]
     fn home(&self, participant: u32, client_order_id: u64) -> u32 {
-        let hash = mix(participant, client_order_id / LINE, 0x9e37_79b9_7f4a_7c15);
+        let hash = self.spread(participant, client_order_id / LINE);
         let line = (u128::from(hash) * u128::from(self.buckets / LINE as u32)) >> 64;
         line as u32 * LINE as u32 + (client_order_id % LINE) as u32
+    }
+}
+
+impl ClientIds {
+    /// A folded product with two keys that only the node knows, so that which ids meet is not for
+    /// their chooser to say.
+    #[inline]
+    fn spread(&self, participant: u32, line: u64) -> u64 {
+        let key = self.secret ^ 0x9e37_79b9_7f4a_7c15;
+        let factor = (self.secret.rotate_left(32) ^ 0xa076_1d64_78bd_642f) | 1;
+        let own = u64::from(participant).wrapping_mul(factor);
+        let product = u128::from(line ^ own ^ key) * u128::from(factor);
+        let folded = (product as u64) ^ (product >> 64) as u64;
+        folded.wrapping_mul(0x9fb2_1c65_1e98_df25)
     }
 }
 

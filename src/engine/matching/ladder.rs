@@ -23,7 +23,7 @@
 use super::table::{NIL, Pool, Table};
 use crate::memory::Take;
 use crate::prefetch::prefetch;
-use crate::protocol::command::Side;
+use crate::protocol::command::{Side, Trigger};
 use crate::protocol::units::Price;
 use bytemuck::{Pod, Zeroable};
 
@@ -53,29 +53,41 @@ impl Rank {
     }
 }
 
-/// The five ladders of a book.
+/// The nine ladders of a book.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Shelf {
     /// Buys that may trade.
     Bids,
     /// Sells that may trade.
     Asks,
-    /// Buys that wait for a price to rise to theirs, by stop price.
+    /// Buys that wait for a trade to rise to their price, by stop price.
     BuyStops,
-    /// Sells that wait for a price to fall to theirs, by stop price.
+    /// Sells that wait for a trade to fall to their price, by stop price.
     SellStops,
     /// Orders that wait for an auction, by which.
     Aside,
+    /// Buys that wait for the best bid to rise to their price.
+    BuyStopsOfBid,
+    /// Sells that wait for the best bid to fall to their price.
+    SellStopsOfBid,
+    /// Buys that wait for the best ask to rise to their price.
+    BuyStopsOfAsk,
+    /// Sells that wait for the best ask to fall to their price.
+    SellStopsOfAsk,
 }
 
 impl Shelf {
-    pub(super) const COUNT: usize = 5;
+    pub(super) const COUNT: usize = 9;
     pub(super) const ALL: [Shelf; Shelf::COUNT] = [
         Shelf::Bids,
         Shelf::Asks,
         Shelf::BuyStops,
         Shelf::SellStops,
         Shelf::Aside,
+        Shelf::BuyStopsOfBid,
+        Shelf::SellStopsOfBid,
+        Shelf::BuyStopsOfAsk,
+        Shelf::SellStopsOfAsk,
     ];
 
     /// Where the orders of a side trade.
@@ -89,11 +101,34 @@ impl Shelf {
 
     /// Where the stops of a side wait.
     #[inline]
-    pub(super) fn stops(side: Side) -> Shelf {
-        match side {
-            Side::Buy => Shelf::BuyStops,
-            Side::Sell => Shelf::SellStops,
+    pub(super) fn stops(side: Side, trigger: Trigger) -> Shelf {
+        match (side, trigger) {
+            (Side::Buy, Trigger::Last) => Shelf::BuyStops,
+            (Side::Sell, Trigger::Last) => Shelf::SellStops,
+            (Side::Buy, Trigger::Bid) => Shelf::BuyStopsOfBid,
+            (Side::Sell, Trigger::Bid) => Shelf::SellStopsOfBid,
+            (Side::Buy, Trigger::Ask) => Shelf::BuyStopsOfAsk,
+            (Side::Sell, Trigger::Ask) => Shelf::SellStopsOfAsk,
         }
+    }
+
+    /// Which side waits there for a price, and for which.
+    pub(super) fn waits_for(self) -> Option<(Side, Trigger)> {
+        match self {
+            Shelf::Bids | Shelf::Asks | Shelf::Aside => None,
+            Shelf::BuyStops => Some((Side::Buy, Trigger::Last)),
+            Shelf::SellStops => Some((Side::Sell, Trigger::Last)),
+            Shelf::BuyStopsOfBid => Some((Side::Buy, Trigger::Bid)),
+            Shelf::SellStopsOfBid => Some((Side::Sell, Trigger::Bid)),
+            Shelf::BuyStopsOfAsk => Some((Side::Buy, Trigger::Ask)),
+            Shelf::SellStopsOfAsk => Some((Side::Sell, Trigger::Ask)),
+        }
+    }
+
+    /// Whether orders wait there for the best bid or ask.
+    #[inline]
+    pub(super) fn is_quoted(self) -> bool {
+        self as usize > Shelf::Aside as usize
     }
 
     /// The side whose sense of better this ladder is ordered by: a rising price meets the lowest
@@ -101,8 +136,14 @@ impl Shelf {
     #[inline]
     pub(super) fn direction(self) -> Side {
         match self {
-            Shelf::Bids | Shelf::SellStops => Side::Buy,
-            Shelf::Asks | Shelf::BuyStops | Shelf::Aside => Side::Sell,
+            Shelf::Bids | Shelf::SellStops | Shelf::SellStopsOfBid | Shelf::SellStopsOfAsk => {
+                Side::Buy
+            }
+            Shelf::Asks
+            | Shelf::BuyStops
+            | Shelf::Aside
+            | Shelf::BuyStopsOfBid
+            | Shelf::BuyStopsOfAsk => Side::Sell,
         }
     }
 }

@@ -98,18 +98,22 @@ pub fn no_band(side: Side) -> Price {
     }
 }
 
+/// What most commands read comes first, on two cache lines.
 #[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
 struct Book {
-    sides: [BookSide; Shelf::COUNT],
     /// Price of the last trade, [`NO_PRICE`] before the first.
     last: i64,
     /// Orders accumulate: they may cross, and stops sleep.
     is_call: bool,
+    /// Changes to what it shows are recorded.
+    is_published: bool,
     /// First and last of those that follow the market, in order of entry.
     oldest_follower: u32,
     newest_follower: u32,
-    /// Changes to what it shows are recorded.
-    is_published: bool,
+    /// Stops that wait for the best bid or ask.
+    quoted: u32,
+    sides: [BookSide; Shelf::COUNT],
     /// What was last said of the auction: price and volume.
     indicated: (i64, u64),
 }
@@ -123,6 +127,7 @@ impl Book {
             is_published: false,
             oldest_follower: NIL,
             newest_follower: NIL,
+            quoted: 0,
             indicated: (0, 0),
         }
     }
@@ -155,7 +160,7 @@ impl Matching {
             book_capacity: limits.instruments,
             orders: Orders::new(limits.orders, limits.special_orders, limits.participants),
             ladders: Ladders::new(limits.price_levels),
-            ids: ClientIds::new(limits.client_order_ids),
+            ids: ClientIds::new(limits.client_order_ids, limits.lookup_secret),
             sessions: Sessions::new(limits.order_sessions),
             lists: Lists::new(limits.special_orders.min(limits.orders) / 2 + 1),
             visit: Vec::with_capacity(limits.orders as usize),
@@ -354,12 +359,12 @@ impl Matching {
         self.orders_on(book, Shelf::of(side))
     }
 
-    /// Calls `visit` with the orders that wait beside the book: buy stops, sell stops, then those
-    /// that wait for an auction.
+    /// Calls `visit` with the orders that wait beside the book: buy stops, sell stops, those that
+    /// wait for an auction, then stops that wait for the best bid or ask.
     pub fn for_each_waiting(&self, book: u32, visit: impl FnMut(OrderView)) {
-        let shelves = [Shelf::BuyStops, Shelf::SellStops, Shelf::Aside];
-        let all = shelves
-            .into_iter()
+        let all = Shelf::ALL[2..]
+            .iter()
+            .copied()
             .flat_map(|shelf| self.orders_on(book, shelf));
         all.for_each(visit);
     }
@@ -462,6 +467,7 @@ impl Matching {
                 row.icebergs += 1;
             }
             row.followers += u32::from(special.follows);
+            self.books[book as usize].quoted += u32::from(shelf.is_quoted());
         }
         self.ladders.kept += u32::from(state == SlotState::Waiting);
         let hot = &mut self.orders.hot[slot];
@@ -717,6 +723,8 @@ impl Matching {
             if waits && self.is_for_entry(hot.level) {
                 self.ladders.kept -= 1;
             }
+            let row = &self.ladders.levels[hot.level];
+            self.books[row.book as usize].quoted -= u32::from(row.shelf().is_quoted());
         }
         let level = &mut self.ladders.levels[hot.level];
         level.total -= u128::from(hot.leaves);

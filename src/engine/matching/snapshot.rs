@@ -11,7 +11,7 @@ use super::table::NIL;
 use super::{Matching, OrderView, Slot, orders};
 use crate::engine::Limits;
 use crate::engine::snapshot::{read_rows, write_rows};
-use crate::protocol::command::{OrderType, Peg, SelfTrade, Side, TimeInForce};
+use crate::protocol::command::{OrderType, Peg, SelfTrade, Side, TimeInForce, Trigger};
 use crate::protocol::units::{ClientOrderId, Price, Quantity, Timestamp};
 use bytemuck::{Pod, Zeroable};
 use std::io::{self, Read, Write};
@@ -60,7 +60,7 @@ struct SavedSpecial {
     peg: u8,
     /// Whether it goes with `session`.
     in_session: u8,
-    reserved: u8,
+    trigger: u8,
     deadline: u32,
     reserved_end: u32,
 }
@@ -342,7 +342,7 @@ impl Matching {
                 slot,
                 is_uncovered: special.is_uncovered,
                 peg: special.peg() as u8,
-                reserved: 0,
+                trigger: special.trigger() as u8,
                 deadline: special.deadline,
                 reserved_end: 0,
             })
@@ -383,6 +383,7 @@ impl Matching {
             && special.is_none_or(|s| {
                 s.hidden < saved.leaves
                     && Peg::from_code(s.peg).is_some()
+                    && Trigger::from_code(s.trigger).is_some()
                     && (s.in_session == 0 || self.knows_session(s.session))
                     && self.orders.specials.has_room()
             });
@@ -426,6 +427,7 @@ impl Matching {
             display: Quantity(saved.display),
             offset: Price(saved.offset),
             peg: Peg::from_code(saved.peg).expect("checked"),
+            trigger: Trigger::from_code(saved.trigger).expect("checked"),
             expires_at: Timestamp(saved.expires_at),
             session: NIL,
         };

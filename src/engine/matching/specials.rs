@@ -7,7 +7,7 @@
 
 use super::table::{NIL, Pool, Table};
 use crate::memory::Take;
-use crate::protocol::command::Peg;
+use crate::protocol::command::{Peg, Trigger};
 use crate::protocol::units::{Price, Quantity, Timestamp};
 use bytemuck::{Pod, Zeroable};
 
@@ -44,14 +44,20 @@ pub(super) struct Special {
     /// Nothing is held for it.
     pub(super) is_uncovered: u8,
     peg: u8,
+    /// Which price wakes it.
+    trigger: u8,
     /// Whether it is chained to the followers of its book.
     pub(super) follows: u8,
-    reserved: [u8; 5],
+    reserved: [u8; 4],
 }
 
 impl Special {
     pub(super) fn peg(&self) -> Peg {
         Peg::from_code(self.peg).expect("written from a Peg")
+    }
+
+    pub(super) fn trigger(&self) -> Trigger {
+        Trigger::from_code(self.trigger).expect("written from a Trigger")
     }
 }
 
@@ -73,6 +79,8 @@ pub struct NewSpecial {
     pub offset: Price,
     /// What it follows.
     pub peg: Peg,
+    /// Which price wakes it.
+    pub trigger: Trigger,
     /// When it lapses, 0 for never.
     pub expires_at: Timestamp,
     /// The row of the session whose end it goes with, 0 for none.
@@ -89,6 +97,7 @@ impl NewSpecial {
             display: Quantity(0),
             offset: Price(0),
             peg: Peg::None,
+            trigger: Trigger::Last,
             expires_at: Timestamp(0),
             session: NIL,
         }
@@ -128,6 +137,7 @@ impl Specials {
             expires_at: new.expires_at.0,
             is_uncovered: u8::from(new.is_uncovered),
             peg: new.peg as u8,
+            trigger: new.trigger as u8,
             deadline: NO_DEADLINE,
             ..Special::zeroed()
         };

@@ -15,7 +15,7 @@ use super::ladder::{Rank, Shelf};
 use super::orders::SlotState;
 use super::table::NIL;
 use super::{Matching, NO_PRICE, OrderView, Slot};
-use crate::protocol::command::{OrderType, Peg, Side};
+use crate::protocol::command::{OrderType, Peg, Side, Trigger};
 use crate::protocol::units::{Price, Quantity};
 
 /// A pegged order and what it follows.
@@ -46,8 +46,9 @@ impl Matching {
     /// Has an entered or lifted order wait until `stop` trades. One whose price has traded already
     /// joins the queue of [`next_triggered`](Matching::next_triggered) at once.
     pub fn wait(&mut self, Slot(slot): Slot, stop: Price) {
+        let trigger = self.orders.special_mut(slot).trigger();
         let cold = &self.orders.cold[slot];
-        let (book, shelf) = (cold.book, Shelf::stops(cold.side()));
+        let (book, shelf) = (cold.book, Shelf::stops(cold.side(), trigger));
         self.put(slot, shelf, stop, SlotState::Waiting);
         self.wake_stops(book);
     }
@@ -73,7 +74,7 @@ impl Matching {
     pub fn stop_price(&self, Slot(slot): Slot) -> Option<Price> {
         let level = self.orders.hot[slot].level;
         let row = &self.ladders.levels[level];
-        let waits = level != NIL && matches!(row.shelf(), Shelf::BuyStops | Shelf::SellStops);
+        let waits = level != NIL && row.shelf().waits_for().is_some();
         waits.then(|| row.price())
     }
 
@@ -130,8 +131,10 @@ impl Matching {
         while let Some(slot) = self.triggered.pop_front() {
             let cold = &self.orders.cold[slot];
             if cold.state() == SlotState::Triggered {
-                let shelf = Shelf::stops(cold.side());
-                let stop = Price(self.orders.special_mut(slot).stop);
+                let side = cold.side();
+                let special = self.orders.special_mut(slot);
+                let shelf = Shelf::stops(side, special.trigger());
+                let stop = Price(special.stop);
                 self.put(slot, shelf, stop, SlotState::Waiting);
             }
         }
@@ -159,7 +162,8 @@ impl Matching {
     }
 
     /// Whether nothing that a command did to a book has anything to follow it: no order wakes, no
-    /// list is to be looked at, none has left a deadline, none follows the market, and no auction is called.
+    /// list is to be looked at, none has left a deadline, none follows the market or waits for its best prices, and no
+    /// auction is called.
     #[inline(always)]
     pub fn is_settled(&self, book: u32) -> bool {
         let of_book = &self.books[book as usize];
@@ -168,6 +172,7 @@ impl Matching {
             && self.freed_deadlines.is_empty()
             && !of_book.is_call
             && of_book.oldest_follower == NIL
+            && of_book.quoted == 0
     }
 
     /// Whether an order is about to wake.
@@ -214,7 +219,42 @@ impl Matching {
     /// Moves the stops that `price` reaches into the queue: the nearest first, which are the lowest
     /// of the buys and the highest of the sells, then in order of arrival.
     fn queue_triggered(&mut self, book: u32, price: Price) {
-        for shelf in [Shelf::BuyStops, Shelf::SellStops] {
+        self.queue_reached(book, Trigger::Last, price);
+    }
+
+    /// Queues the stops that the best bid or ask of those that follow nothing has reached. Whether
+    /// there were any.
+    pub fn queue_quoted(&mut self, book: u32) -> bool {
+        if self.books[book as usize].quoted == 0 || self.books[book as usize].is_call {
+            return false;
+        }
+        for (trigger, side) in [(Trigger::Bid, Side::Buy), (Trigger::Ask, Side::Sell)] {
+            if let Some(best) = self.best_leading(book, side) {
+                self.queue_reached(book, trigger, best);
+            }
+        }
+        self.has_triggered()
+    }
+
+    /// Whether a stop waits for a best price that is there.
+    pub fn has_unheard_quote(&self, book: u32) -> bool {
+        [(Trigger::Bid, Side::Buy), (Trigger::Ask, Side::Sell)]
+            .into_iter()
+            .any(|(trigger, side)| {
+                let best = self.best_leading(book, side);
+                best.is_some_and(|best| {
+                    [Side::Buy, Side::Sell].into_iter().any(|side| {
+                        let shelf = Shelf::stops(side, trigger);
+                        let reach = Rank::of(shelf.direction(), best);
+                        self.shelf(book, shelf).best_within(reach).is_some()
+                    })
+                })
+            })
+    }
+
+    fn queue_reached(&mut self, book: u32, trigger: Trigger, price: Price) {
+        for side in [Side::Buy, Side::Sell] {
+            let shelf = Shelf::stops(side, trigger);
             let reach = Rank::of(shelf.direction(), price);
             while let Some(level) = self.shelf(book, shelf).best_within(reach) {
                 let row = &self.ladders.levels[level];

@@ -52,6 +52,14 @@ pub(super) enum Peg {
     Mid,
 }
 
+/// What wakes a stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trigger {
+    Last,
+    Bid,
+    Ask,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Closed,
@@ -95,6 +103,7 @@ pub(super) struct Place {
     pub(super) min_quantity: u64,
     pub(super) expires_at: u64,
     pub(super) peg: Option<Peg>,
+    pub(super) trigger: Trigger,
     pub(super) post_only: bool,
     pub(super) slide: bool,
     pub(super) keep: bool,
@@ -261,6 +270,9 @@ fn place_line(p: &Place) -> String {
     if let Some(peg) = p.peg {
         line += &format!(r#","peg":"{}""#, word(&peg));
     }
+    if p.trigger != Trigger::Last {
+        line += &format!(r#","trigger":"{}""#, word(&p.trigger));
+    }
     for (name, value) in [
         ("post_only", p.post_only),
         ("slide", p.slide),
@@ -423,6 +435,7 @@ impl Source {
             min_quantity: 0,
             expires_at: 0,
             peg: None,
+            trigger: Trigger::Last,
             post_only: false,
             slide: false,
             keep: self.chance(20),
@@ -452,6 +465,7 @@ impl Source {
                 min_quantity: 0,
                 expires_at: 0,
                 peg: None,
+                trigger: Trigger::Last,
                 post_only: false,
                 slide: false,
                 display: if self.chance(20) {
@@ -489,10 +503,14 @@ impl Source {
                 min_quantity: 0,
                 expires_at: 0,
                 peg: None,
+                trigger: Trigger::Last,
                 post_only: false,
                 slide: false,
                 ..first
             };
+            if matches!(order.kind, Kind::Stop | Kind::StopLimit) {
+                order.trigger = self.trigger();
+            }
             if is_bracket || self.chance(20) {
                 order.side = if first.side == Side::Buy {
                     Side::Sell
@@ -537,6 +555,10 @@ impl Source {
         }
     }
 
+    fn trigger(&mut self) -> Trigger {
+        self.one_of(&[Trigger::Last, Trigger::Last, Trigger::Bid, Trigger::Ask])
+    }
+
     fn make_special(&mut self, place: &mut Place) {
         let rests = [Tif::Gtc, Tif::Day];
         match self.below(12) {
@@ -547,6 +569,7 @@ impl Source {
             2 | 3 => {
                 place.kind = self.one_of(&[Kind::Stop, Kind::StopLimit]);
                 place.stop = self.price();
+                place.trigger = self.trigger();
                 if place.kind == Kind::Stop {
                     place.price = 0;
                     place.protection = if self.chance(40) { self.price() } else { 0 };

@@ -1,7 +1,7 @@
 //! The obvious exchange: one vector of orders, searched from end to end; what is held is summed over
 //! it when asked. Written from docs/matching.md, not from the engine, and shares nothing with it.
 
-use super::commands::{Command, Kind, Peg, Phase, Place, SelfTrade, Side, Tif, word};
+use super::commands::{Command, Kind, Peg, Phase, Place, SelfTrade, Side, Tif, Trigger, word};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What can be seen of a command, in order.
@@ -18,7 +18,8 @@ pub(super) struct Book {
     pub(super) max_price: i64,
     pub(super) max_quantity: u64,
     pub(super) max_notional: i128,
-    pub(super) price_step: i64,
+    /// From each price on, prices are multiples of the number beside it.
+    pub(super) steps: Vec<(i64, i64)>,
     pub(super) static_band: i64,
     pub(super) dynamic_band: i64,
     pub(super) reference: Option<i64>,
@@ -32,6 +33,23 @@ pub(super) struct Book {
 impl Book {
     fn notional(&self, price: i64, lots: u64) -> i128 {
         i128::from(price) * i128::from(lots) * self.tick_value
+    }
+
+    fn is_tick(&self, price: i64) -> bool {
+        let step = self.steps.iter().rev().find(|(from, _)| *from <= price);
+        price % step.unwrap_or(&self.steps[0]).1 == 0
+    }
+
+    /// The nearest price there is, at or below for buys, at or above for sells.
+    fn on_tick(&self, side: Side, mut price: i64) -> i64 {
+        while !self.is_tick(price) {
+            price += if side == Side::Buy { -1 } else { 1 };
+        }
+        price
+    }
+
+    fn short_of(&self, side: Side, price: i64) -> i64 {
+        self.on_tick(side, price + if side == Side::Buy { -1 } else { 1 })
     }
 
     fn worst_percent(&self) -> i128 {
@@ -444,7 +462,7 @@ impl Exchange {
         if price < book.min_price || price > book.max_price {
             return Err("outside_price_band");
         }
-        if price % book.price_step != 0 {
+        if !book.is_tick(price) {
             return Err("price_not_on_tick");
         }
         match book.reference {
@@ -549,8 +567,8 @@ impl Exchange {
                 return Err("post_only_would_cross");
             }
             limit = match p.side {
-                Side::Buy => self.best(p.book, Side::Sell).unwrap() - book.price_step,
-                Side::Sell => self.best(p.book, Side::Buy).unwrap() + book.price_step,
+                Side::Buy => book.short_of(p.side, self.best(p.book, Side::Sell).unwrap()),
+                Side::Sell => book.short_of(p.side, self.best(p.book, Side::Buy).unwrap()),
             };
             self.check_limit(p.book, limit)
                 .map_err(|_| "post_only_would_cross")?;
@@ -688,7 +706,7 @@ impl Exchange {
                 }
             }
             _ if !in_range(p.stop) => Err("outside_price_band"),
-            _ if p.stop % book.price_step != 0 => Err("price_not_on_tick"),
+            _ if !book.is_tick(p.stop) => Err("price_not_on_tick"),
             _ => Ok(Some(p.stop)),
         }
     }
@@ -976,13 +994,32 @@ impl Exchange {
 
     /// Marks the stops that a price reaches, nearest first. They are woken in the order marked.
     fn trigger(&mut self, book: u32, price: Option<i64>) {
-        let Some(price) = price.filter(|_| !self.books[&book].is_call) else {
+        if let Some(price) = price {
+            self.reach(book, Trigger::Last, price);
+        }
+    }
+
+    /// Marks the stops that wait for a best price that is there; whether there are any.
+    fn reach_quotes(&mut self, book: u32) -> bool {
+        if self.books[&book].phase != Phase::Continuous {
+            return false;
+        }
+        for (trigger, side) in [(Trigger::Bid, Side::Buy), (Trigger::Ask, Side::Sell)] {
+            if let Some(price) = self.leads(book, side) {
+                self.reach(book, trigger, price);
+            }
+        }
+        self.orders.iter().any(|o| o.entered == 0)
+    }
+
+    fn reach(&mut self, book: u32, trigger: Trigger, price: i64) {
+        if self.books[&book].is_call {
             return;
-        };
+        }
         let mut reached: Vec<(i64, u8, u64, usize)> = Vec::new();
         for (at, order) in self.orders.iter().enumerate() {
             let At::Stop(stop) = order.at else { continue };
-            if order.place.book != book || order.entered == 0 {
+            if order.place.book != book || order.entered == 0 || order.place.trigger != trigger {
                 continue;
             }
             match order.place.side {
@@ -1016,6 +1053,7 @@ impl Exchange {
                 .map(|o| o.number);
             match next {
                 Some(number) => self.wake(number),
+                None if self.reach_quotes(book) => {}
                 None => break,
             }
         }
@@ -1058,16 +1096,17 @@ impl Exchange {
         self.run(order);
     }
 
+    /// The best price of those that follow nothing.
+    fn leads(&self, book: u32, side: Side) -> Option<i64> {
+        let queue = self.queue(book, side);
+        let mut orders = queue.iter().map(|number| self.order(*number));
+        let leading = orders.find(|o| o.place.kind != Kind::Pegged);
+        leading.map(|o| o.price)
+    }
+
     /// Where a pegged order stands.
     fn peg_price(&self, book: u32, side: Side, peg: Peg, offset: i64, limit: i64) -> Option<i64> {
-        let leads = |side: Side| {
-            let queue = self.queue(book, side);
-            let mut orders = queue.iter().map(|number| self.order(*number));
-            orders
-                .find(|o| o.place.kind != Kind::Pegged)
-                .map(|o| o.price)
-        };
-        let (bid, ask) = (leads(Side::Buy), leads(Side::Sell));
+        let (bid, ask) = (self.leads(book, Side::Buy), self.leads(book, Side::Sell));
         let follows = match peg {
             Peg::Bid => bid?,
             Peg::Ask => ask?,
@@ -1083,14 +1122,14 @@ impl Exchange {
         let mut price = follows + offset;
         price = match side {
             Side::Buy => {
-                let short = self.best(book, Side::Sell).map(|ask| ask - row.price_step);
-                let price = price.min(short.unwrap_or(price)).min(limit);
-                price.div_euclid(row.price_step) * row.price_step
+                let ask = self.best(book, Side::Sell);
+                let short = ask.map(|ask| row.short_of(side, ask));
+                row.on_tick(side, price.min(short.unwrap_or(price)).min(limit))
             }
             Side::Sell => {
-                let short = self.best(book, Side::Buy).map(|bid| bid + row.price_step);
-                let price = price.max(short.unwrap_or(price)).max(limit);
-                -((-price).div_euclid(row.price_step)) * row.price_step
+                let bid = self.best(book, Side::Buy);
+                let short = bid.map(|bid| row.short_of(side, bid));
+                row.on_tick(side, price.max(short.unwrap_or(price)).max(limit))
             }
         };
         (price >= row.min_price && price <= row.max_price).then_some(price)
@@ -1477,8 +1516,17 @@ impl Exchange {
             let (shelf, rank) = match (o.at, o.place.side) {
                 (At::Book, Side::Buy) => (0, -o.price),
                 (At::Book, Side::Sell) => (1, o.price),
-                (At::Stop(stop), Side::Buy) => (2, stop),
-                (At::Stop(stop), Side::Sell) => (3, -stop),
+                (At::Stop(stop), side) => {
+                    let shelf = match o.place.trigger {
+                        Trigger::Last => 2,
+                        Trigger::Bid => 5,
+                        Trigger::Ask => 7,
+                    };
+                    match side {
+                        Side::Buy => (shelf, stop),
+                        Side::Sell => (shelf + 1, -stop),
+                    }
+                }
                 (At::Aside { close }, _) => (4, i64::from(close)),
                 (At::Entry, _) => (4, 2),
             };

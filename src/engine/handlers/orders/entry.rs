@@ -9,7 +9,7 @@ use crate::engine::ledger::NOTIONAL_MAX;
 use crate::engine::matching::{Lookup, NewOrder, NewSpecial};
 use crate::engine::state::State;
 use crate::protocol::command::{
-    InstrumentPhase, OrderType, Peg, PlaceOrder, SelfTrade, Side, TimeInForce,
+    InstrumentPhase, OrderType, Peg, PlaceOrder, SelfTrade, Side, TimeInForce, Trigger,
 };
 use crate::protocol::reason::{CancelReason, Reason};
 use crate::protocol::units::{Amount, Price, Quantity, Timestamp, base_amount};
@@ -99,7 +99,7 @@ pub(super) fn check_entry(
         (_, Stage::Accumulates) => Fate::Rests,
         (_, Stage::Trades) if asked.order_type == OrderType::Pegged => {
             order.price = peg_price(
-                &state.matching,
+                (&state.matching, &state.ticks),
                 instrument,
                 (book, asked.side),
                 (asked.peg, asked.offset, price),
@@ -148,6 +148,7 @@ pub(super) fn check_words(asked: &PlaceOrder, now: Timestamp) -> Result<(), Reas
         && !asked.post_only.is_yes()
         && !asked.slide.is_yes()
         && asked.peg == Peg::None
+        && asked.trigger == Trigger::Last
         && asked.time_in_force != TimeInForce::Gtd;
     if is_plain {
         return Ok(());
@@ -174,6 +175,7 @@ pub(super) fn check_words(asked: &PlaceOrder, now: Timestamp) -> Result<(), Reas
         && has_offset
         && (kind == Pegged) == (asked.peg != Peg::None)
         && (kind != Pegged || rests)
+        && (asked.trigger == Trigger::Last || matches!(kind, Stop | StopLimit))
         && (!asked.post_only.is_yes() || kind == Limit && rests && asked.min_quantity.0 == 0)
         && (!asked.slide.is_yes() || asked.post_only.is_yes())
         && (asked.display_quantity.0 == 0 || matches!(kind, Limit | StopLimit) && rests)
@@ -293,6 +295,7 @@ fn special_of(
         display: asked.display_quantity,
         offset: asked.offset,
         peg: asked.peg,
+        trigger: asked.trigger,
         expires_at: asked.expires_at,
         session,
         ..NewSpecial::none(limit)
@@ -309,7 +312,7 @@ pub(super) fn check_stop(
     let in_range = |stop: Price| {
         if stop.0 < instrument.min_price || stop.0 > instrument.max_price {
             Err(Reason::OutsidePriceBand)
-        } else if instrument.on_step(Side::Buy, stop.0) != stop.0 {
+        } else if !state.ticks.is_tick(instrument, stop) {
             Err(Reason::PriceNotOnTick)
         } else {
             Ok(Some(stop))
@@ -356,7 +359,7 @@ pub(super) fn check_price(
             Side::Sell => return Ok(Price(instrument.min_price)),
         },
     };
-    instrument.check_price(price)?;
+    state.ticks.check_price(instrument, price)?;
     Ok(price)
 }
 
@@ -385,9 +388,10 @@ fn check_post_only(
     }
     let best = state.matching.best(order.book, order.side.opposite());
     let best = best.expect("it would cross").price;
-    let price = Price(instrument.short_of(order.side, best));
-    instrument
-        .check_price(price)
+    let price = Price(state.ticks.short_of(instrument, order.side, best));
+    state
+        .ticks
+        .check_price(instrument, price)
         .map_err(|_| Reason::PostOnlyWouldCross)?;
     order.price = price;
     if let Some(special) = &mut order.special {

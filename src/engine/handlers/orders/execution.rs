@@ -13,7 +13,7 @@ use crate::engine::matching::{OrderView, Outcome, Slot, Step};
 use crate::engine::outbox::Outbox;
 use crate::engine::postings::Cause;
 use crate::engine::state::State;
-use crate::protocol::command::{OrderType, Side, TimeInForce};
+use crate::protocol::command::{InstrumentPhase, OrderType, Side, TimeInForce};
 use crate::protocol::event::{EventKind, OrderChanged, Trade};
 use crate::protocol::reason::{CancelReason, Reason};
 use crate::protocol::units::{Amount, InstrumentId, ParticipantId, Quantity};
@@ -45,7 +45,9 @@ fn settle_unsettled(state: &mut State, book: Handle, out: &mut Outbox) {
             if let Some(slot) = state.matching.next_triggered() {
                 wake(state, slot, out);
             }
-        } else {
+        } else if state.instruments.row(book).phase() != InstrumentPhase::Continuous
+            || !state.matching.queue_quoted(book)
+        {
             break;
         }
     }

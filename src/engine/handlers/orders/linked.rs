@@ -325,6 +325,7 @@ fn check_leg(
             },
             display: asked.display_quantity,
             offset: asked.offset,
+            trigger: asked.trigger,
             expires_at: asked.expires_at,
             session,
             ..NewSpecial::none(limit)

@@ -7,6 +7,7 @@ use crate::engine::instruments::InstrumentRow;
 use crate::engine::matching::Matching;
 use crate::engine::outbox::Outbox;
 use crate::engine::state::State;
+use crate::engine::ticks::TickTables;
 use crate::protocol::command::{Peg, Side};
 use crate::protocol::event::{EventKind, OrderChanged};
 use crate::protocol::units::Price;
@@ -14,7 +15,7 @@ use crate::protocol::units::Price;
 /// Where an order that follows `peg` at `offset`, never beyond `limit`, stands now; `None` where
 /// there is nothing to follow.
 pub(super) fn peg_price(
-    matching: &Matching,
+    (matching, ticks): (&Matching, &TickTables),
     instrument: &InstrumentRow,
     (book, side): (Handle, Side),
     (peg, offset, limit): (Peg, Price, Price),
@@ -36,7 +37,7 @@ pub(super) fn peg_price(
     };
     let mut price = followed?.saturating_add(offset.0);
     if let Some(other) = matching.best(book, side.opposite()) {
-        let short = instrument.short_of(side, other.price);
+        let short = ticks.short_of(instrument, side, other.price);
         price = match side {
             Side::Buy => price.min(short),
             Side::Sell => price.max(short),
@@ -46,7 +47,7 @@ pub(super) fn peg_price(
         Side::Buy => price.min(limit.0),
         Side::Sell => price.max(limit.0),
     };
-    let price = instrument.on_step(side, price);
+    let price = ticks.on_step(instrument, side, price);
     (price >= instrument.min_price && price <= instrument.max_price).then_some(Price(price))
 }
 
@@ -61,7 +62,7 @@ pub(super) fn move_pegged(state: &mut State, book: Handle, out: &mut Outbox) {
         };
         let order = followed.order;
         let price = peg_price(
-            &state.matching,
+            (&state.matching, &state.ticks),
             &instrument,
             (book, order.side),
             (followed.peg, followed.offset, followed.limit),

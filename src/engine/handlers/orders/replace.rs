@@ -160,7 +160,7 @@ fn check_change(state: &State, asked: &ReplaceOrder) -> Result<Change, Reason> {
             return Err(Reason::OrderFieldsContradict);
         }
         price => {
-            instrument.check_price(price)?;
+            state.ticks.check_price(instrument, price)?;
             price
         }
     };
