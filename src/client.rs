@@ -29,8 +29,9 @@ use crate::protocol::command::CommandKind;
 use crate::protocol::frame::{CommandFrame, EventSlot, Prefix, QUERY_ANSWER};
 use crate::protocol::session::{
     FIRST_SESSION_KIND, Hello, Refused, SESSION_HEADER_BYTES, SessionError, SessionMessage, Watch,
-    Welcome, decode, encode,
+    WatchScope, Welcome, decode, encode,
 };
+use crate::protocol::units::ParticipantId;
 use crate::protocol::wire::{Bool, Zero};
 use rustix::net::{RecvFlags, SendFlags};
 use std::collections::VecDeque;
@@ -187,6 +188,8 @@ pub struct Client {
     flight: Flight,
     going_back: Option<GoingBack>,
     watch_from: Option<u64>,
+    /// Whose drop copy is watched; nobody where everything is.
+    watched: Vec<u32>,
     input: Vec<u8>,
     input_start: usize,
     input_end: usize,
@@ -242,6 +245,7 @@ impl Client {
             flight: Flight::default(),
             going_back: None,
             watch_from: None,
+            watched: Vec::new(),
             input: vec![0; 256 << 10],
             input_start: 0,
             input_end: 0,
@@ -398,15 +402,45 @@ impl Client {
     /// journal sequence on, as far as the node still keeps them.
     pub fn watch(&mut self, from_sequence: u64) -> Result<(), ClientError> {
         self.watch_from = Some(from_sequence);
+        self.watched.clear();
+        self.flush()?;
+        self.say_watch(from_sequence).map_err(ClientError::Io)
+    }
+
+    /// Asks for the drop copy of these participants: their execution reports and trades, whoever
+    /// caused them; from where as for [`Client::watch`].
+    pub fn watch_drop_copy(
+        &mut self,
+        participants: &[u32],
+        from_sequence: u64,
+    ) -> Result<(), ClientError> {
+        self.watch_from = Some(from_sequence);
+        self.watched = participants.to_vec();
         self.flush()?;
         self.say_watch(from_sequence).map_err(ClientError::Io)
     }
 
     fn say_watch(&mut self, from_sequence: u64) -> io::Result<()> {
+        let mut watch = Watch {
+            from_sequence: 0,
+            on: Bool::Yes,
+            scope: WatchScope::Everything,
+            _reserved: [Zero::Zero; 2],
+            participant: ParticipantId(0),
+        };
+        let watched = std::mem::take(&mut self.watched);
+        for (at, participant) in watched.iter().enumerate() {
+            watch.scope = WatchScope::DropCopy;
+            watch.participant = ParticipantId(*participant);
+            // The last one says from where, when all are known.
+            if at + 1 < watched.len() {
+                self.say(&watch)?;
+            }
+        }
+        self.watched = watched;
         self.say(&Watch {
             from_sequence,
-            on: Bool::Yes,
-            _reserved: [Zero::Zero; 7],
+            ..watch
         })
     }
 

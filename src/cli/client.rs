@@ -9,6 +9,7 @@ use crate::protocol::frame::CommandFrame;
 use crate::protocol::script::ScriptParser;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use std::time::Duration;
   millrace client submit day.jsonl
   millrace client query account 1
   millrace client watch book --instrument 1
+  millrace client watch drop-copy --participant 7 --participant 8 --from 1000
+  millrace client watch drop-copy --group 3
   millrace client --connect 10.0.0.5:7411 watch --from 1")]
 pub(crate) struct Args {
     /// Address of the node
@@ -48,6 +51,12 @@ enum What {
         /// What to watch
         #[arg(value_enum, default_value = "events")]
         what: Watched,
+        /// Whose drop copy; may be given many times
+        #[arg(long, value_name = "N")]
+        participant: Vec<u32>,
+        /// Whose drop copy: those who are of this group now
+        #[arg(long, value_name = "G")]
+        group: Option<NonZeroU32>,
         /// Which book
         #[arg(long, default_value_t = 1)]
         instrument: u32,
@@ -69,6 +78,8 @@ enum Watched {
     Events,
     /// The best levels of one book
     Book,
+    /// Execution reports and trades of participants
+    DropCopy,
 }
 
 #[derive(clap::Subcommand)]
@@ -138,6 +149,21 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
             limit,
             ..
         } => watch(args, *from, *limit),
+        What::Watch {
+            what: Watched::DropCopy,
+            participant,
+            group,
+            from,
+            limit,
+            ..
+        } => {
+            if participant.is_empty() && group.is_none() {
+                return Err(CliError::Usage(
+                    "whose drop copy? --participant or --group".into(),
+                ));
+            }
+            watch_drop_copy(args, participant, *group, *from, *limit)
+        }
         What::Watch {
             what: Watched::Book,
             instrument,
@@ -218,13 +244,69 @@ fn query(args: &Args, what: &Query) -> Result<(), CliError> {
     printer.flush()
 }
 
+/// Prints every event.
 fn watch(args: &Args, from: u64, limit: Option<u64>) -> Result<(), CliError> {
-    let options = Options {
+    let mut client = connect(args, patient())?;
+    client.watch(from).map_err(CliError::failed)?;
+    print_watched(client, limit)
+}
+
+/// Prints the execution reports and trades of some participants.
+fn watch_drop_copy(
+    args: &Args,
+    participants: &[u32],
+    group: Option<NonZeroU32>,
+    from: u64,
+    limit: Option<u64>,
+) -> Result<(), CliError> {
+    let mut client = connect(args, patient())?;
+    let mut whose = participants.to_vec();
+    if let Some(group) = group {
+        let members = members_of(&mut client, group)?;
+        whose.extend(members);
+    }
+    client
+        .watch_drop_copy(&whose, from)
+        .map_err(CliError::failed)?;
+    print_watched(client, limit)
+}
+
+/// The participants of a group, of whom there is at least one.
+fn members_of(client: &mut Client, group: NonZeroU32) -> Result<Vec<u32>, CliError> {
+    let line = format!(r#"{{"cmd":"query_participants","group":{group}}}"#);
+    let parsed = ScriptParser::default().parse(&line);
+    let frame: CommandFrame = parsed.map_err(CliError::Usage)?.expect("not blank");
+    let answer = client.call(&frame).map_err(CliError::failed)?;
+    let members: Vec<u32> = answer
+        .iter()
+        .filter_map(|event| match event.event() {
+            Some(Event::Participant(it)) => Some(it.participant.0),
+            _ => None,
+        })
+        .collect();
+    match answer.first().and_then(|head| head.event()) {
+        Some(Event::Participants(head)) if head.count as usize > members.len() => {
+            Err(CliError::Failed(format!(
+                "group {group} has {} participants: more than one drop copy takes",
+                head.count
+            )))
+        }
+        _ if members.is_empty() => Err(CliError::Failed(format!(
+            "group {group} has no participant"
+        ))),
+        _ => Ok(members),
+    }
+}
+
+/// Nothing may happen for long in a watch.
+fn patient() -> Options {
+    Options {
         timeout: Duration::from_secs(1),
         ..Options::default()
-    };
-    let mut client = connect(args, options)?;
-    client.watch(from).map_err(CliError::failed)?;
+    }
+}
+
+fn print_watched(mut client: Client, limit: Option<u64>) -> Result<(), CliError> {
     let mut printer = Printer::default();
     let mut printed = 0;
     while limit.is_none_or(|limit| printed < limit) {

@@ -223,7 +223,8 @@ impl Engine {
             | Command::QueryProposals(_)
             | Command::QueryThrottles(_)
             | Command::QueryDay(_)
-            | Command::QueryCredit(_) => unreachable!("queries are answered, not executed"),
+            | Command::QueryCredit(_)
+            | Command::QueryParticipants(_) => unreachable!("queries are answered, not executed"),
         }
     }
 
@@ -273,6 +274,9 @@ impl Engine {
             Command::QueryProposals(_) => four_eyes::query_proposals(state, out),
             Command::QueryCredit(asked) => handlers::credit::query_credit(state, asked, out),
             Command::QueryDay(_) => handlers::schedule::query_day(state, out),
+            Command::QueryParticipants(asked) => {
+                participants::query_participants(state, asked, out)
+            }
             Command::QueryThrottles(_) => throttled::query_throttles(state, out),
             _ => panic!("commands are executed, not answered"),
         }

@@ -57,6 +57,11 @@ impl ParticipantRow {
         (self.id, self.code, self.group) == (other.id, other.code, other.group)
     }
 
+    /// What the participant may do.
+    pub(super) fn state(&self) -> ParticipantState {
+        ParticipantState::from_code(self.state).expect("set from one")
+    }
+
     /// Sets what the participant may do.
     pub(super) fn set_state(&mut self, state: ParticipantState) {
         self.state = state as u8;

@@ -2,6 +2,7 @@
 
 use super::buffers::{Input, Output};
 use super::delivery::{CatchUp, refused};
+use super::drop_copy::DropCopy;
 use crate::protocol::session::{SessionError, SessionMessage, encode};
 use mio::net::TcpStream;
 use std::io::{self, ErrorKind, Read};
@@ -20,6 +21,8 @@ pub struct Connection {
     pub(super) session: u64,
     /// Whether it is sent every event.
     pub(super) watches: bool,
+    /// Whose events it watches.
+    pub(super) drop_copy: DropCopy,
     pub(super) catch_up: Option<CatchUp>,
     /// Whether the socket may hold something to read.
     pub(super) readable: bool,
@@ -60,6 +63,7 @@ impl Connection {
             output: Output::new(write_bytes),
             session: 0,
             watches: false,
+            drop_copy: DropCopy::default(),
             catch_up: None,
             readable: true,
             writable: true,

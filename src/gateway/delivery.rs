@@ -50,7 +50,9 @@ impl Connection {
     #[inline]
     pub fn wants(&self, event: &EventSlot) -> bool {
         event.header.session == self.session
-            || (self.watches && event.header.flags & QUERY_ANSWER == 0)
+            || (self.watches
+                && event.header.flags & QUERY_ANSWER == 0
+                && self.drop_copy.admits(event))
     }
 
     /// An event that just came out, at `position`.

@@ -13,6 +13,7 @@
 mod buffers;
 mod connection;
 mod delivery;
+mod drop_copy;
 
 use crate::config;
 use crate::pipeline::threads::Signal;
@@ -24,7 +25,7 @@ use crate::protocol::frame::{
 };
 use crate::protocol::session::{
     FIRST_SESSION_KIND, Hello, Resend, SESSION_HEADER_BYTES, SessionError, SessionMessage, Watch,
-    Welcome, decode,
+    WatchScope, Welcome, decode,
 };
 use crate::protocol::units::Timestamp;
 use crate::protocol::wire::Zero;
@@ -32,6 +33,7 @@ use crate::telemetry::{GatewayCounters, clock};
 use buffers::Front;
 use connection::{Connection, Received};
 use delivery::Caught;
+use drop_copy::DropCopy;
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 use std::collections::HashMap;
@@ -657,7 +659,21 @@ impl Connections {
         let connection = self.slots[at].as_mut().expect("it said watch");
         let window = responder.window();
         self.watchers.retain(|watcher| *watcher != at);
+        let goes_on = connection.watches;
         connection.watches = watch.on.is_yes();
+        match watch.scope {
+            WatchScope::DropCopy if connection.watches => {
+                if !goes_on {
+                    connection.drop_copy = DropCopy::default();
+                }
+                if !connection.drop_copy.add(watch.participant.0) {
+                    return connection.close(SessionError::Malformed);
+                }
+            }
+            WatchScope::DropCopy | WatchScope::Everything => {
+                connection.drop_copy = DropCopy::default();
+            }
+        }
         if !connection.watches {
             return;
         }

@@ -1052,6 +1052,16 @@ wire_struct! {
 }
 
 wire_struct! {
+    /// Asks for participants.
+    pub struct QueryParticipants {
+        /// Those of this group, 0 for all.
+        group: u32 = 0,
+        /// Reserved.
+        _reserved: [Zero; 12],
+    }
+}
+
+wire_struct! {
     /// Carries nothing: tick, query_digest.
     pub struct Empty {
         /// Reserved.
@@ -1489,6 +1499,8 @@ commands! {
     QueryCredit = 1053 "query_credit", AccountRef;
     /// Asks for a group and its legs.
     QueryGroup = 1060 "query_group", PaymentRef;
+    /// Asks for the participants, or those of a group.
+    QueryParticipants = 1070 "query_participants", QueryParticipants;
 }
 
 impl CommandKind {

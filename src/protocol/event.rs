@@ -3,14 +3,14 @@
 
 use super::command::{
     AccountFlags, Algorithm, CommandKind, DayPhase, GroupProcedure, InstrumentPhase, OrderType,
-    Priority, Side, ThrottledKind, TimeInForce, TransferFlags,
+    ParticipantState, Priority, Side, ThrottledKind, TimeInForce, TransferFlags,
 };
 use super::reason::{CancelReason, Reason};
 use super::units::{
     AccountId, Amount, AssetId, ClientOrderId, InstrumentId, OrderId, ParticipantId, PaymentId,
     Price, Quantity, Timestamp, TransferId,
 };
-use super::wire::{Bool, Field, WireStruct, Zero, wire_enum, wire_struct};
+use super::wire::{Bool, Field, Text16, WireStruct, Zero, wire_enum, wire_struct};
 
 wire_enum! {
     /// What made a payment settle.
@@ -392,6 +392,10 @@ wire_struct! {
         price: Price,
         /// Lots open.
         leaves: Quantity,
+        /// Whose it is.
+        participant: ParticipantId,
+        /// Reserved.
+        _reserved: [Zero; 12],
     }
 }
 
@@ -702,6 +706,32 @@ wire_struct! {
 }
 
 wire_struct! {
+    /// Head of the answer to query_participants.
+    pub struct Participants {
+        /// Participants there are; the first 1,024 of them follow, as they were created.
+        count: u32,
+        /// Reserved.
+        _reserved: [Zero; 12],
+    }
+}
+
+wire_struct! {
+    /// A participant.
+    pub struct Participant {
+        /// Its number.
+        participant: ParticipantId,
+        /// Its group, 0 for none.
+        group: u32 = 0,
+        /// What it may do.
+        state: ParticipantState,
+        /// Reserved.
+        _reserved: [Zero; 7],
+        /// Its code.
+        code: Text16,
+    }
+}
+
+wire_struct! {
     /// Head of the answer to query_throttles: `count` throttles follow.
     pub struct Throttles {
         /// Throttles that follow.
@@ -976,4 +1006,8 @@ events! {
     OvernightCredit = 79 "overnight_credit", OvernightCredit;
     /// Answer to query_credit.
     Credit = 85 "credit", Credit;
+    /// Answer to query_participants.
+    Participants = 90 "participants", Participants;
+    /// A participant.
+    Participant = 91 "participant", Participant;
 }

@@ -3,9 +3,10 @@
 //! They share the first 8 bytes of every frame, have a 16-byte header, and their kinds start at
 //! [`FIRST_SESSION_KIND`], above every command and event. None of them is journaled.
 
+use super::RELEASE;
 use super::frame::Prefix;
+use super::units::{ParticipantId, Timestamp};
 use super::wire::{Bool, Field, WireStruct, Zero, wire_enum, wire_struct};
-use super::{RELEASE, units::Timestamp};
 use zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
 /// Kinds from here on are session messages.
@@ -42,6 +43,16 @@ wire_enum! {
         Superseded = 12 "superseded",
         /// The node is stopping.
         Stopping = 13 "stopping",
+    }
+}
+
+wire_enum! {
+    /// What a watch is of.
+    pub enum WatchScope : u8 {
+        /// Every event of the node.
+        Everything = 0 "everything",
+        /// Execution reports and trades of participants.
+        DropCopy = 1 "drop_copy",
     }
 }
 
@@ -86,8 +97,12 @@ wire_struct! {
         from_sequence: u64,
         /// Off ends it.
         on: Bool,
+        /// What is sent: everything, or the drop copy of participants.
+        scope: WatchScope = 0,
         /// Reserved.
-        _reserved: [Zero; 7],
+        _reserved: [Zero; 2],
+        /// Whose drop copy; another message adds another participant. 0 where everything is sent.
+        participant: ParticipantId = 0,
     }
 }
 

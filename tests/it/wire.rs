@@ -12,7 +12,8 @@ use millrace::protocol::command::ITEMS_MAX;
 use millrace::protocol::event::Event;
 use millrace::protocol::frame::{FRAME_BYTES_MAX, Prefix};
 use millrace::protocol::reason::Reason;
-use millrace::protocol::session::{Hello, Resend, SessionError, Watch};
+use millrace::protocol::session::{Hello, Resend, SessionError, Watch, WatchScope};
+use millrace::protocol::units::ParticipantId;
 use millrace::protocol::wire::{Bool, Zero};
 use std::net::Shutdown;
 use std::time::Duration;
@@ -593,6 +594,196 @@ fn a_second_connection_of_a_session_takes_over() {
     node.stop();
 }
 
+/// A node on which participants 1 to 3 may trade instrument 1; 2 and 3 are group 7.
+fn node_with_traders(config: &Config) -> (Node, Client) {
+    let node = Node::start(config).expect("starts");
+    let mut client = connect(&node);
+    let mut lines = vec![
+        r#"{"cmd":"create_asset","asset":1,"code":"EUR","scale":2}"#.to_string(),
+        r#"{"cmd":"create_asset","asset":2,"code":"SHARE","scale":0}"#.to_string(),
+    ];
+    for id in 1..=3 {
+        let group = if id == 1 { 0 } else { 7 };
+        lines.push(format!(
+            r#"{{"cmd":"create_participant","participant":{id},"code":"P","group":{group}}}"#
+        ));
+        for asset in 1..=2 {
+            let account = 10 * id + asset;
+            lines.push(format!(
+                r#"{{"cmd":"create_account","account":{account},"participant":{id},"asset":{asset}}}"#
+            ));
+        }
+    }
+    lines.push(
+        r#"{"cmd":"create_instrument","instrument":1,"base_asset":2,"quote_asset":1,"lot_size":1,"tick_value":1}"#
+            .into(),
+    );
+    for line in &lines {
+        assert!(
+            is_ok(&client.call(&command(line)).expect("answered")[0]),
+            "{line}"
+        );
+    }
+    (node, client)
+}
+
+fn order(participant: u32, id: u64, side: &str, price: i64) -> String {
+    format!(
+        r#"{{"cmd":"place_order","participant":{participant},"instrument":1,"client_order_id":{id},"side":"{side}","price":{price},"quantity":5}}"#
+    )
+}
+
+/// The next so many events: their names, and how far their sequence is from `first`.
+fn next_names(client: &mut Client, count: usize, first: u64) -> Vec<(&'static str, u64)> {
+    (0..count)
+        .map(|_| {
+            let event = client.next_event().expect("an event");
+            let name = event.kind().expect("known").name();
+            (name, event.header.sequence - first)
+        })
+        .collect()
+}
+
+#[test]
+fn a_drop_copy_has_what_concerns_its_participants_live_and_from_a_sequence() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, mut trader) = node_with_traders(&small(&dir));
+    let mut live = connect(&node);
+    live.watch_drop_copy(&[1], 0).unwrap();
+    live.call(&query_digest()).unwrap();
+    let mut first = 0;
+    for (at, line) in [
+        order(1, 1, "sell", 10),
+        order(3, 1, "sell", 11),
+        r#"{"cmd":"replace_order","participant":1,"client_order_id":1,"price":9}"#.into(),
+        r#"{"cmd":"replace_order","participant":3,"client_order_id":1,"price":12}"#.into(),
+        order(2, 1, "buy", 9),
+        order(2, 1, "buy", 9),
+        order(1, 2, "buy", 1),
+        r#"{"cmd":"cancel_order","participant":1,"client_order_id":2}"#.into(),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let sequence = trader.call(&command(line)).unwrap()[0].header.sequence;
+        first = sequence - at as u64;
+    }
+    let of_one = [
+        ("order_accepted", 0),
+        ("order_replaced", 2),
+        ("trade", 4),
+        ("order_accepted", 6),
+        ("order_cancelled", 7),
+    ];
+    assert_eq!(next_names(&mut live, 5, first), of_one);
+    assert!(live.poll().unwrap().is_none());
+    // From a sequence: what was missed comes again, and what happens then follows it.
+    let mut late = connect(&node);
+    late.watch_drop_copy(&[1], first + 4).unwrap();
+    assert_eq!(next_names(&mut late, 3, first), of_one[2..]);
+    trader.call(&command(&order(3, 2, "sell", 20))).unwrap();
+    trader.call(&command(&order(1, 3, "sell", 20))).unwrap();
+    assert_eq!(next_names(&mut late, 1, first), [("order_accepted", 9)]);
+    assert_eq!(next_names(&mut live, 1, first), [("order_accepted", 9)]);
+    // Another participant adds what is its own; a trade that is both's comes once.
+    let mut both = connect(&node);
+    both.watch_drop_copy(&[1, 2], first + 4).unwrap();
+    let of_both = [
+        ("order_accepted", 4),
+        ("trade", 4),
+        ("order_rejected", 5),
+        ("order_accepted", 6),
+        ("order_cancelled", 7),
+        ("order_accepted", 9),
+    ];
+    assert_eq!(next_names(&mut both, 6, first), of_both);
+    // A group is those who are in it.
+    let binary = env!("CARGO_BIN_EXE_millrace");
+    let address = node.address().to_string();
+    let from = (first + 3).to_string();
+    let watch = ["client", "--connect", &address, "watch", "drop-copy"];
+    let asked = std::process::Command::new(binary)
+        .args(watch)
+        .args(["--group", "7", "--from", &from, "--limit", "5"])
+        .output()
+        .unwrap();
+    let printed = String::from_utf8(asked.stdout).unwrap();
+    let names = printed.lines().map(|line| {
+        let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        line["event"].as_str().expect("a name").to_string()
+    });
+    assert_eq!(
+        names.collect::<Vec<_>>(),
+        [
+            "order_replaced",
+            "order_accepted",
+            "trade",
+            "order_rejected",
+            "order_accepted"
+        ]
+    );
+    for (group, code) in [(&["--group", "8"][..], 1), (&[][..], 2)] {
+        let refused = std::process::Command::new(binary)
+            .args(watch)
+            .args(group)
+            .output()
+            .unwrap();
+        assert_eq!(refused.status.code(), Some(code), "{refused:?}");
+    }
+    node.stop();
+}
+
+#[test]
+fn a_drop_copy_reader_that_does_not_read_is_dropped_and_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = small(&dir);
+    config.gateway.reply_window_events = 8_192;
+    let (node, mut trader) = node_with_traders(&config);
+    let drop_copy = |participant, from_sequence| Watch {
+        from_sequence,
+        on: Bool::Yes,
+        scope: WatchScope::DropCopy,
+        _reserved: [Zero::Zero; 2],
+        participant: ParticipantId(participant),
+    };
+    let mut slow = Raw::hello(node.address(), 9, 0).0;
+    slow.say(&drop_copy(1, 0));
+    let mut idle = Raw::hello(node.address(), 10, 0).0;
+    idle.say(&drop_copy(2, 0));
+    for raw in [&mut slow, &mut idle] {
+        raw.send(&query_account(11), 1);
+        raw.event();
+    }
+    // Orders without room in the book's prices: refused, with nothing to remember.
+    let refused = command(&order(1, 1, "buy", -1));
+    let mut sent = 0;
+    while node.counters().slow_consumers.get() == 0 {
+        for _ in 0..1_000 {
+            trader.submit(&refused).unwrap();
+        }
+        trader.drain(|_| ()).unwrap();
+        sent += 1_000;
+        assert!(sent < 1_000_000, "the slow one was never dropped");
+    }
+    assert!(slow.is_closed());
+    // The other had nothing to read, so it could not be slow.
+    trader.call(&command(&order(2, 1, "buy", 1))).unwrap();
+    assert!(matches!(
+        idle.event().event(),
+        Some(Event::OrderAccepted(_))
+    ));
+    assert_eq!(node.counters().slow_consumers.get(), 1);
+    // It comes back, is told what is gone, and has the rest.
+    let mut again = Raw::hello(node.address(), 9, 0).0;
+    again.say(&drop_copy(1, 1));
+    let gone = again.refused();
+    assert_eq!(gone.error, SessionError::RepliesGone);
+    let next = again.event();
+    assert!(matches!(next.event(), Some(Event::OrderRejected(_))));
+    assert_eq!(next.header.sequence, gone.expected);
+    node.stop();
+}
+
 #[test]
 fn a_watcher_sees_every_event_from_where_it_asks() {
     let dir = tempfile::tempdir().unwrap();
@@ -623,12 +814,16 @@ fn a_watcher_sees_every_event_from_where_it_asks() {
     raw.say(&Watch {
         from_sequence: 0,
         on: Bool::Yes,
-        _reserved: [Zero::Zero; 7],
+        scope: WatchScope::Everything,
+        _reserved: [Zero::Zero; 2],
+        participant: ParticipantId(0),
     });
     raw.say(&Watch {
         from_sequence: 0,
         on: Bool::No,
-        _reserved: [Zero::Zero; 7],
+        scope: WatchScope::Everything,
+        _reserved: [Zero::Zero; 2],
+        participant: ParticipantId(0),
     });
     raw.send(&transfer(5, 1), 1);
     assert_eq!(raw.event().header.session, 50);
@@ -649,7 +844,9 @@ fn a_client_that_does_not_read_is_dropped_and_the_others_are_served() {
     slow.say(&Watch {
         from_sequence: 0,
         on: Bool::Yes,
-        _reserved: [Zero::Zero; 7],
+        scope: WatchScope::Everything,
+        _reserved: [Zero::Zero; 2],
+        participant: ParticipantId(0),
     });
     slow.send(&query_account(1), 1);
     slow.event();

@@ -6,8 +6,14 @@ use super::{groups, ok, orders, rejected};
 use crate::engine::outbox::Outbox;
 use crate::engine::settlement::payment::BLOCKED;
 use crate::engine::state::State;
-use crate::protocol::command::{CommandKind, SetParticipantState};
+use crate::protocol::command::{CommandKind, QueryParticipants, SetParticipantState};
+use crate::protocol::event::{EventKind, Participant, Participants};
 use crate::protocol::reason::Reason;
+use crate::protocol::units::ParticipantId;
+use crate::protocol::wire::Zero;
+
+/// Participants one answer to query_participants lists; the head counts all.
+const PARTICIPANTS_MAX: usize = 1_024;
 
 /// Sets what a participant may do.
 pub(in crate::engine) fn set_participant_state(
@@ -47,5 +53,30 @@ pub(in crate::engine) fn mark_blocked(state: &mut State) {
         if row.has(BLOCKED) != is_blocked {
             state.payments.set_flag(payment, BLOCKED, is_blocked);
         }
+    }
+}
+
+/// All participants, or those of a group, as they were created.
+pub(in crate::engine) fn query_participants(
+    state: &State,
+    asked: &QueryParticipants,
+    out: &mut Outbox,
+) {
+    let rows = state.participants.rows().iter();
+    let asked_for = rows.filter(|row| asked.group == 0 || row.group == asked.group);
+    let body = Participants {
+        count: asked_for.clone().count() as u32,
+        _reserved: [Zero::Zero; 12],
+    };
+    out.push(EventKind::Participants, &body);
+    for row in asked_for.take(PARTICIPANTS_MAX) {
+        let body = Participant {
+            participant: ParticipantId(row.id),
+            group: row.group,
+            state: row.state(),
+            _reserved: [Zero::Zero; 7],
+            code: row.code,
+        };
+        out.push(EventKind::Participant, &body);
     }
 }

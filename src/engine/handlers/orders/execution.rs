@@ -70,6 +70,8 @@ fn wake(state: &mut State, slot: Slot, out: &mut Outbox) {
         client_order_id: order.client_order_id,
         price: order.price,
         leaves: order.leaves,
+        participant: ParticipantId(state.participants.row(order.participant).id),
+        _reserved: [Zero::Zero; 12],
     };
     out.push(EventKind::OrderTriggered, &body);
     linked::take_over(state, slot, out);

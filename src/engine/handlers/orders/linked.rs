@@ -35,6 +35,7 @@ use crate::protocol::command::{
 use crate::protocol::event::{EventKind, OrderChanged};
 use crate::protocol::reason::{CancelReason, Reason};
 use crate::protocol::units::{Amount, ParticipantId, Price, Quantity};
+use crate::protocol::wire::Zero;
 
 /// The orders of a list that have passed their checks.
 type Entries = [Option<Entry>; LIST_MAX];
@@ -797,6 +798,8 @@ fn say_changed(state: &State, slot: Slot, out: &mut Outbox) {
         client_order_id: order.client_order_id,
         price: order.price,
         leaves: order.leaves,
+        participant: ParticipantId(state.participants.row(order.participant).id),
+        _reserved: [Zero::Zero; 12],
     };
     out.push(EventKind::OrderReplaced, &body);
 }

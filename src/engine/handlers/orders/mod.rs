@@ -89,6 +89,8 @@ fn start(state: &mut State, asked: &PlaceOrder, slot: Slot, entry: Entry, out: &
             client_order_id: asked.client_order_id,
             price: order.price,
             leaves: asked.quantity,
+            participant: asked.participant,
+            _reserved: [Zero::Zero; 12],
         };
         out.push(EventKind::OrderReplaced, &body);
     }

@@ -10,7 +10,8 @@ use crate::engine::state::State;
 use crate::engine::ticks::TickTables;
 use crate::protocol::command::{Peg, Side};
 use crate::protocol::event::{EventKind, OrderChanged};
-use crate::protocol::units::Price;
+use crate::protocol::units::{ParticipantId, Price};
+use crate::protocol::wire::Zero;
 
 /// Where an order that follows `peg` at `offset`, never beyond `limit`, stands now; `None` where
 /// there is nothing to follow.
@@ -78,6 +79,8 @@ pub(super) fn move_pegged(state: &mut State, book: Handle, out: &mut Outbox) {
             client_order_id: order.client_order_id,
             price,
             leaves: order.leaves,
+            participant: ParticipantId(state.participants.row(order.participant).id),
+            _reserved: [Zero::Zero; 12],
         };
         out.push(EventKind::OrderReplaced, &body);
     }

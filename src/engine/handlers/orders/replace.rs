@@ -15,6 +15,7 @@ use crate::protocol::command::{CommandKind, OrderType, ReplaceOrder};
 use crate::protocol::event::{EventKind, OrderChanged};
 use crate::protocol::reason::Reason;
 use crate::protocol::units::{Amount, Price, Quantity};
+use crate::protocol::wire::Zero;
 
 /// A change that has passed its checks.
 struct Change {
@@ -73,6 +74,8 @@ pub(in crate::engine) fn replace_order(state: &mut State, asked: &ReplaceOrder, 
         client_order_id,
         price,
         leaves,
+        participant: asked.participant,
+        _reserved: [Zero::Zero; 12],
     };
     out.push(EventKind::OrderReplaced, &body);
     if old.is_special && state.matching.list_of_leg(slot).is_some() {
