@@ -48,8 +48,13 @@ impl Measured {
 
 /// An engine after the workload's setup.
 pub fn prepare(workload: &mut dyn Workload, limits: &Limits) -> Engine {
+    prepare_taking(workload, limits, Take::Now)
+}
+
+/// The same, whose tables come as `how` says.
+pub fn prepare_taking(workload: &mut dyn Workload, limits: &Limits, how: Take) -> Engine {
     let mut engine = Engine::new(limits);
-    engine.take_memory(Take::Now);
+    engine.take_memory(how);
     let mut outbox = Outbox::with_capacity(CHUNK);
     for frame in workload.setup() {
         engine.apply(engine.sequence() + 1, frame.as_ref(), &mut outbox);

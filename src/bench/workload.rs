@@ -19,9 +19,9 @@ use zerocopy::{Immutable, IntoBytes};
 
 /// A stream of commands after some that set the scene.
 pub trait Workload {
-    /// What must be executed first, one by one: for ten million accounts a list of it would take
-    /// more memory than the accounts.
-    fn setup(&mut self) -> Box<dyn Iterator<Item = CommandFrame>>;
+    /// What must be executed first, one by one: for ten million accounts or orders a list of it would
+    /// take more memory than they do.
+    fn setup(&mut self) -> Box<dyn Iterator<Item = CommandFrame> + '_>;
     /// Writes the next command into a slot.
     fn next(&mut self, slot: &mut CommandSlot);
 }
@@ -185,7 +185,7 @@ impl Transfers {
 }
 
 impl Workload for Transfers {
-    fn setup(&mut self) -> Box<dyn Iterator<Item = CommandFrame>> {
+    fn setup(&mut self) -> Box<dyn Iterator<Item = CommandFrame> + '_> {
         let names = [create_asset(1, "EUR"), create_participant(1, "BANK")];
         let open = |id| create_account(id, 1, 1, AccountFlags::NONE);
         Box::new(names.into_iter().chain((1..=self.accounts).map(open)))
@@ -218,7 +218,7 @@ impl TwoPhase {
 }
 
 impl Workload for TwoPhase {
-    fn setup(&mut self) -> Box<dyn Iterator<Item = CommandFrame>> {
+    fn setup(&mut self) -> Box<dyn Iterator<Item = CommandFrame> + '_> {
         self.plain.setup()
     }
 
@@ -255,7 +255,7 @@ impl Payments {
 }
 
 impl Workload for Payments {
-    fn setup(&mut self) -> Box<dyn Iterator<Item = CommandFrame>> {
+    fn setup(&mut self) -> Box<dyn Iterator<Item = CommandFrame> + '_> {
         self.0.setup()
     }
 
@@ -276,7 +276,7 @@ impl Queued {
 }
 
 impl Workload for Queued {
-    fn setup(&mut self) -> Box<dyn Iterator<Item = CommandFrame>> {
+    fn setup(&mut self) -> Box<dyn Iterator<Item = CommandFrame> + '_> {
         let names = [create_asset(1, "EUR"), create_participant(1, "BANK")];
         let open = |id| create_account(id, 1, 1, AccountFlags::SETTLEMENT);
         Box::new(names.into_iter().chain((1..=self.0.accounts).map(open)))
@@ -308,10 +308,10 @@ impl Cancels {
 }
 
 impl Workload for Cancels {
-    fn setup(&mut self) -> Box<dyn Iterator<Item = CommandFrame>> {
-        let names = self.queued.setup();
+    fn setup(&mut self) -> Box<dyn Iterator<Item = CommandFrame> + '_> {
         let mut queued = self.queued.0.clone();
         let one = move |_| CommandFrame::new(CommandKind::SubmitPayment, &queued.payment());
+        let names = self.queued.setup();
         Box::new(names.chain((0..self.count).map(one)))
     }
 
@@ -332,6 +332,7 @@ impl Workload for Cancels {
 /// settles delivery versus payment with fees.
 pub struct Orders {
     resting: usize,
+    instruments: u32,
     users: u32,
     rng: Pcg64Mcg,
     /// Client ids of orders that probably rest, with participant, side and quantity.
@@ -349,11 +350,29 @@ impl Orders {
     pub fn new(resting: usize, users: u32, seed: u64) -> Orders {
         Orders {
             resting,
+            instruments: 1,
             users,
             rng: Pcg64Mcg::seed_from_u64(seed),
             live: Vec::with_capacity(resting * 2),
             next_id: 0,
             middle: 10_000,
+        }
+    }
+
+    /// The same stream over that many books, each new order in any of them.
+    #[must_use]
+    pub fn over(self, instruments: u32) -> Orders {
+        Orders {
+            instruments,
+            ..self
+        }
+    }
+
+    /// The book of a new order; with one book no lot is drawn.
+    fn instrument(&mut self) -> InstrumentId {
+        match self.instruments {
+            1 => INSTRUMENT,
+            all => InstrumentId(self.rng.random_range(1..=all)),
         }
     }
 
@@ -388,7 +407,7 @@ impl Orders {
         }
         PlaceOrder {
             participant: ParticipantId(participant),
-            instrument: INSTRUMENT,
+            instrument: self.instrument(),
             client_order_id: ClientOrderId(self.next_id),
             price: Price(price),
             quantity: Quantity(quantity),
@@ -455,7 +474,7 @@ impl Orders {
 }
 
 impl Workload for Orders {
-    fn setup(&mut self) -> Box<dyn Iterator<Item = CommandFrame>> {
+    fn setup(&mut self) -> Box<dyn Iterator<Item = CommandFrame> + '_> {
         let mut all = vec![
             create_asset(CASH, "EUR"),
             create_asset(SHARE, "SHARE"),
@@ -508,15 +527,18 @@ impl Workload for Orders {
             dynamic_band: 0,
             max_notional: Amount::ZERO,
         };
-        all.push(CommandFrame::new(
-            CommandKind::CreateInstrument,
-            &instrument,
-        ));
-        for _ in 0..self.resting {
+        let listings = (1..=self.instruments).map(move |id| {
+            let body = CreateInstrument {
+                instrument: InstrumentId(id),
+                ..instrument
+            };
+            CommandFrame::new(CommandKind::CreateInstrument, &body)
+        });
+        let orders = (0..self.resting).map(|_| {
             let body = self.place(TimeInForce::Gtc);
-            all.push(CommandFrame::new(CommandKind::PlaceOrder, &body));
-        }
-        Box::new(all.into_iter())
+            CommandFrame::new(CommandKind::PlaceOrder, &body)
+        });
+        Box::new(all.into_iter().chain(listings).chain(orders))
     }
 
     fn next(&mut self, slot: &mut CommandSlot) {

@@ -9,7 +9,7 @@ use crate::bench::wire::{Stages, Wire};
 use crate::bench::workload::{Cancels, Orders, Payments, Queued, Transfers, TwoPhase, Workload};
 use crate::bench::{engine, human, journal, machine, percentiles, pipeline, yardstick};
 use crate::config::{Config, Durability};
-use crate::engine::Limits;
+use crate::engine::{Limits, Take};
 use crate::node::Node;
 use crate::pipeline::threads::CoreChoice;
 use crate::process::NodeProcess;
@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, clap::Args)]
 #[command(after_help = "Examples:
   millrace bench engine --workload orders --rate 1000000
+  millrace bench engine --workload orders --resting 10000000 --instruments 100000
   millrace bench engine --workload transfers --curve --chart accounts.svg
   millrace bench wire --durability disk --rate 20000
   millrace bench wire --workload ledger
@@ -44,9 +45,12 @@ pub(crate) struct Args {
     /// Accounts (transfers, payments)
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(2..=100_000_000))]
     accounts: u64,
-    /// Orders resting in the book (orders)
+    /// Orders resting in the books (orders)
     #[arg(long, default_value_t = 1_000)]
     resting: usize,
+    /// Books they rest in, each order in any of them (orders)
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    instruments: u32,
     /// Policy of the node (wire)
     #[arg(long, default_value_t = Durability::Disk)]
     durability: Durability,
@@ -187,7 +191,10 @@ fn workload(args: &Args) -> Box<dyn Workload> {
         Kind::Payments => Box::new(Payments::new(accounts, args.seed)),
         Kind::Queued => Box::new(Queued::new(accounts, args.seed)),
         Kind::Cancels => Box::new(Cancels::new(accounts, cancels(args), args.seed)),
-        Kind::Orders => Box::new(Orders::new(args.resting, 1_000, args.seed)),
+        Kind::Orders => {
+            let orders = Orders::new(args.resting, 1_000, args.seed);
+            Box::new(orders.over(args.instruments))
+        }
     }
 }
 
@@ -199,7 +206,8 @@ fn cancels(args: &Args) -> u64 {
 /// Tables large enough for the run, and not much larger.
 fn limits(args: &Args) -> Limits {
     let room = |n: u64| u32::try_from(n).unwrap_or(u32::MAX / 4);
-    let orders = args.resting as u64 * 4 + (1 << 20);
+    // New orders outnumber cancels and fills by one command in twenty.
+    let orders = args.resting as u64 + args.commands / 8 + (1 << 20);
     let all = args.commands * 2 + 65_536;
     let only = |kind, entries| {
         if args.workload == kind {
@@ -218,6 +226,9 @@ fn limits(args: &Args) -> Limits {
         ),
         orders: room(only(Kind::Orders, orders)),
         client_order_ids: room(only(Kind::Orders, args.commands + orders)),
+        // In many books nearly every order has a level of its own.
+        price_levels: room((1 << 18) + if args.instruments > 1 { orders } else { 0 }),
+        instruments: args.instruments + 4_096,
         ..Limits::default()
     }
 }
@@ -238,13 +249,21 @@ fn ratio(ours: &Histogram<u64>, raw: &Histogram<u64>) -> f64 {
 
 fn run_engine(args: &Args) -> Result<Report, CliError> {
     let mut workload = workload(args);
-    let mut prepared = engine::prepare(workload.as_mut(), &limits(args));
+    // Room for the levels of many books is far more than they use: it comes as it is touched.
+    let how = if args.instruments > 1 {
+        Take::AsTouched
+    } else {
+        Take::Now
+    };
+    let tables = limits(args);
+    let mut prepared = engine::prepare_taking(workload.as_mut(), &tables, how);
     engine::throughput(&mut prepared, workload.as_mut(), args.commands / 8);
     let fast = engine::throughput(&mut prepared, workload.as_mut(), args.commands);
     let paced = (args.rate > 0).then(|| {
         let commands = (args.commands / 2).min(2_000_000);
         engine::open_loop(&mut prepared, workload.as_mut(), commands, args.rate)
     });
+    let resident = resident_bytes();
     prepared
         .audit()
         .map_err(|why| CliError::Failed(format!("audit after the run: {why}")))?;
@@ -255,6 +274,11 @@ fn run_engine(args: &Args) -> Result<Report, CliError> {
         fast.per_second() / 1e6,
         1e9 / fast.per_second()
     )];
+    lines.push(format!(
+        "memory: {:.2} GiB resident, the bench's own lists included; tables take {:.2} GiB at most",
+        resident as f64 / GIB,
+        tables.bytes_max() as f64 / GIB
+    ));
     if let Some(paced) = &paced {
         lines.extend(paced_line(args.rate, &paced.commands));
         lines.push(format!(
@@ -275,6 +299,8 @@ fn run_engine(args: &Args) -> Result<Report, CliError> {
     }
     let value = json!({
         "throughput": fast.to_json(),
+        "resident_bytes": resident,
+        "tables_bytes_max": tables.bytes_max(),
         "rate": args.rate,
         "open_loop": paced.as_ref().map(|paced| json!({
             "commands": paced.commands.to_json(),
@@ -287,6 +313,16 @@ fn run_engine(args: &Args) -> Result<Report, CliError> {
             .collect::<Vec<_>>(),
     });
     Ok((lines, value))
+}
+
+const GIB: f64 = (1u64 << 30) as f64;
+
+/// Memory of this process that is in use, as the system says; 0 where it does not.
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1_024
 }
 
 /// Sizes of the curves.
