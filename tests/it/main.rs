@@ -5,6 +5,7 @@ mod controls;
 mod damage;
 mod exchange;
 mod floors;
+mod full_books;
 mod full_disk;
 mod golden;
 mod gridlock;
