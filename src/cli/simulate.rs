@@ -10,7 +10,7 @@ use crate::study::bounds::{Bounds, Level, Scale};
 use crate::study::day::{Day, HOUR, Hours, Shape};
 use crate::study::input::{self, PARTICIPANTS_MAX, PAYMENTS_MAX};
 use crate::study::picture::{self, Panel};
-use crate::study::play::{Rules, Saving, play};
+use crate::study::play::{Batches, Rules, Saving, play};
 use crate::study::report::{self, Origin};
 use crate::study::{Plan, Study};
 use std::fs::File;
@@ -22,8 +22,8 @@ use std::time::Duration;
 /// Play a day of payments at several levels of liquidity, with and without liquidity saving.
 ///
 /// The day is invented from a seed, or an operator's own (--input). Each level is played through
-/// the engine twice: with every queue strictly in order, and with bypass, offset at entry and
-/// automatic runs. Measured are turnover ratio, value-weighted delay, queue, and what settled by
+/// the engine three times: with every queue strictly in order, with bypass, offset at entry and
+/// automatic runs, and with batches that a solver finds as well. Measured are turnover ratio, value-weighted delay, queue, and what settled by
 /// which mechanism. docs/study.md defines each. The same day prints the same bytes.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -71,6 +71,12 @@ pub(crate) struct Args {
     /// Seconds between automatic runs
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     every: u32,
+    /// Seconds between batches that a solver finds, 0 to play without one
+    #[arg(long, value_name = "SECONDS", default_value_t = 1_800, value_parser = clap::value_parser!(u32).range(0..=86_400))]
+    batches_every: u32,
+    /// Steps of improvement of the solver for each batch
+    #[arg(long, value_name = "STEPS", default_value_t = 2_000_000, value_parser = clap::value_parser!(u64).range(0..=10_000_000_000))]
+    batch_steps: u64,
     /// What money is called
     #[arg(long, value_name = "CODE", default_value = "EUR")]
     currency: String,
@@ -181,6 +187,10 @@ impl Args {
                 algorithm,
                 every_ms: self.every * 1_000,
             },
+            batches: (self.batches_every > 0).then_some(Batches {
+                every_ms: self.batches_every * 1_000,
+                steps: self.batch_steps,
+            }),
         })
     }
 

@@ -1,5 +1,5 @@
 //! The study that an operator puts before a board: the same day of payments at several levels of
-//! liquidity, with and without liquidity saving, through the real engine.
+//! liquidity, without and with liquidity saving, and with a solver beside it, through the real engine.
 //!
 //! ```text
 //! day (from a seed, or a file) --> bounds --> opening balances of each level
@@ -18,7 +18,7 @@ pub mod report;
 
 use bounds::{Bounds, Level, Scale};
 use day::Day;
-use play::{Played, Rules, Saving, play};
+use play::{Batches, Played, Rules, Saving, play};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -34,12 +34,19 @@ pub struct Plan {
     pub scale: Scale,
     /// How liquidity is saved where it is.
     pub saving: Saving,
+    /// How a solver works beside it, if one is to be played, too.
+    pub batches: Option<Batches>,
 }
 
 impl Plan {
     /// The rules that every level is played by.
     pub fn rules(&self) -> Vec<Rules> {
-        vec![Rules::Plain, Rules::Saving(self.saving)]
+        let mut rules = vec![Rules::Plain, Rules::Saving(self.saving)];
+        rules.extend(
+            self.batches
+                .map(|batches| Rules::Batches(self.saving, batches)),
+        );
+        rules
     }
 
     /// Payments that a day of `payments` makes in all.

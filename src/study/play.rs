@@ -6,13 +6,15 @@ use super::day::{Day, MINUTE, Payment};
 use super::measures::{Measures, Tally};
 use crate::bench::workload::{create_account, create_asset, create_participant, fill, transfer};
 use crate::engine::{Engine, Limits, Outbox};
+use crate::proposer::problems;
 use crate::protocol::command::{
-    AccountFlags, Algorithm, AlgorithmChoice, CommandKind, DayPhase, Empty, RunLiquiditySaving,
-    SetLiquiditySaving, SetPhase, SubmitPayment, Switch,
+    AccountFlags, Algorithm, AlgorithmChoice, BatchItem, CommandKind, DayPhase, Empty, ITEMS_MAX,
+    ProposeBatch, RunLiquiditySaving, SetLiquiditySaving, SetPhase, SubmitPayment, Switch,
 };
 use crate::protocol::frame::{CommandFrame, CommandHeader, CommandRef, CommandSlot, HEADER_BYTES};
 use crate::protocol::units::{AccountId, Amount, PaymentId, Timestamp};
 use crate::protocol::wire::Zero;
+use crate::solver::{self, Budget};
 use std::sync::atomic::{AtomicU64, Ordering};
 use zerocopy::{Immutable, IntoBytes};
 
@@ -35,6 +37,15 @@ pub struct Saving {
     pub every_ms: u32,
 }
 
+/// How a solver beside the engine works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batches {
+    /// Milliseconds between the moments at which it looks at what waits; above 0.
+    pub every_ms: u32,
+    /// Steps of improvement at each of them: a count, not a time, so that every run repeats.
+    pub steps: u64,
+}
+
 /// By which rules a day is played.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rules {
@@ -42,6 +53,26 @@ pub enum Rules {
     Plain,
     /// Bypass, offset at entry, automatic runs, and a last run at closing.
     Saving(Saving),
+    /// All of that, and batches that a solver finds and the engine verifies.
+    Batches(Saving, Batches),
+}
+
+impl Rules {
+    /// How the engine itself saves liquidity, if it does.
+    pub fn saving(self) -> Option<Saving> {
+        match self {
+            Rules::Plain => None,
+            Rules::Saving(saving) | Rules::Batches(saving, _) => Some(saving),
+        }
+    }
+
+    /// How a solver beside it works, if there is one.
+    pub fn batches(self) -> Option<Batches> {
+        match self {
+            Rules::Plain | Rules::Saving(_) => None,
+            Rules::Batches(_, batches) => Some(batches),
+        }
+    }
 }
 
 /// What came of it.
@@ -67,10 +98,10 @@ pub fn play(
     done: &AtomicU64,
     witness: &mut dyn FnMut(CommandRef<'_>),
 ) -> Result<Played, String> {
-    let mut player = Player::new(day, opening, witness);
-    player.set_up(opening, rules)?;
+    let mut player = Player::new(day, opening, rules, witness);
+    player.set_up(opening)?;
     player.business(done)?;
-    player.close(rules)?;
+    player.close()?;
     player.finish()
 }
 
@@ -89,6 +120,9 @@ pub fn limits(day: &Day) -> Limits {
 
 struct Player<'a> {
     day: &'a Day,
+    rules: Rules,
+    /// When the solver looks next; never where there is none.
+    solves_at: u64,
     engine: Engine,
     outbox: Outbox,
     slot: CommandSlot,
@@ -100,10 +134,14 @@ impl<'a> Player<'a> {
     fn new(
         day: &'a Day,
         opening: &'a [u128],
+        rules: Rules,
         witness: &'a mut dyn FnMut(CommandRef<'_>),
     ) -> Player<'a> {
+        let interval = |batches: Batches| day.hours.opens_at + every_ns(batches);
         Player {
             day,
+            rules,
+            solves_at: rules.batches().map_or(u64::MAX, interval),
             engine: Engine::new(&limits(day)),
             outbox: Outbox::with_capacity(4_096),
             slot: CommandSlot::default(),
@@ -113,7 +151,7 @@ impl<'a> Player<'a> {
     }
 
     /// Accounts, the first phases and the opening balances, switches.
-    fn set_up(&mut self, opening: &[u128], rules: Rules) -> Result<(), String> {
+    fn set_up(&mut self, opening: &[u128]) -> Result<(), String> {
         let at = self.day.hours.opens_at.saturating_sub(MARGIN);
         let issuer = AccountFlags::NONE;
         self.give_frame(at, create_asset(CASH, "CASH"))?;
@@ -133,7 +171,8 @@ impl<'a> Player<'a> {
         let opens_at = self.day.hours.opens_at;
         self.set_phase(opens_at, DayPhase::Open)?;
         // From here on runs are counted.
-        self.give(opens_at, CommandKind::SetLiquiditySaving, &switches(rules))
+        let switches = switches(self.rules);
+        self.give(opens_at, CommandKind::SetLiquiditySaving, &switches)
     }
 
     fn business(&mut self, done: &AtomicU64) -> Result<(), String> {
@@ -157,16 +196,17 @@ impl<'a> Player<'a> {
     }
 
     /// A last run, then the end of the day: what still waits is rejected.
-    fn close(&mut self, rules: Rules) -> Result<(), String> {
+    fn close(&mut self) -> Result<(), String> {
         let closes_at = self.day.hours.closes_at;
         self.pass_time(closes_at)?;
-        if let Rules::Saving(saving) = rules {
+        if let Some(saving) = self.rules.saving() {
             let body = RunLiquiditySaving {
                 algorithm: saving.algorithm,
                 _reserved: [Z; 15],
             };
             self.give(closes_at, CommandKind::RunLiquiditySaving, &body)?;
-            self.pass_time(closes_at)?;
+            self.propose_batches(closes_at)?;
+            self.tick_until(closes_at)?;
         }
         self.set_phase(closes_at, DayPhase::Cut2)?;
         self.set_phase(closes_at + MARGIN, DayPhase::Eod1)?;
@@ -192,8 +232,57 @@ impl<'a> Player<'a> {
         })
     }
 
-    /// Lets time pass until `until`: what the engine waits for happens when it is due.
+    /// Lets time pass until `until`: what the engine waits for happens when it is due, and the solver
+    /// looks when it is its turn.
     fn pass_time(&mut self, until: u64) -> Result<(), String> {
+        while self.solves_at <= until {
+            let at = self.solves_at;
+            self.tick_until(at)?;
+            self.propose_batches(at)?;
+            self.solves_at = at + self.rules.batches().map_or(u64::MAX - at, every_ns);
+        }
+        self.tick_until(until)
+    }
+
+    /// Solves what waits and proposes what was found: what does not fit into one command goes in
+    /// several, each of which can settle by itself.
+    fn propose_batches(&mut self, at: u64) -> Result<(), String> {
+        let Some(batches) = self.rules.batches() else {
+            return Ok(());
+        };
+        let budget = Budget {
+            steps: batches.steps,
+            ..Budget::default()
+        };
+        // Each round settles something or is the last.
+        loop {
+            let Some(found) = problems(&self.engine.waiting()).pop() else {
+                return Ok(());
+            };
+            let chosen = solver::solve(&found.problem, budget).payments;
+            let part = solver::first_part(&found.problem, &chosen, ITEMS_MAX);
+            if part.is_empty() {
+                return Ok(());
+            }
+            self.propose(at, &found.ids(&part))?;
+            if part.len() == chosen.len() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn propose(&mut self, at: u64, ids: &[PaymentId]) -> Result<(), String> {
+        let head = ProposeBatch {
+            based_on_seq: self.engine.sequence(),
+            count: ids.len() as u32,
+            _reserved: [Z; 4],
+        };
+        let items: Vec<BatchItem> = ids.iter().map(|id| BatchItem { id: *id }).collect();
+        let kind = CommandKind::ProposeBatch;
+        self.give_frame(at, CommandFrame::with_items(kind, &head, &items))
+    }
+
+    fn tick_until(&mut self, until: u64) -> Result<(), String> {
         while let Some(due) = self.engine.next_deadline()
             && due.0 <= until
         {
@@ -247,10 +336,15 @@ impl<'a> Player<'a> {
     }
 }
 
+/// Nanoseconds between two looks of the solver.
+fn every_ns(batches: Batches) -> u64 {
+    u64::from(batches.every_ms) * 1_000_000
+}
+
 fn switches(rules: Rules) -> SetLiquiditySaving {
-    let (on, algorithm, interval_ms) = match rules {
-        Rules::Plain => (Switch::Off, AlgorithmChoice::Keep, u32::MAX),
-        Rules::Saving(saving) => (Switch::On, choice(saving.algorithm), saving.every_ms),
+    let (on, algorithm, interval_ms) = match rules.saving() {
+        None => (Switch::Off, AlgorithmChoice::Keep, u32::MAX),
+        Some(saving) => (Switch::On, choice(saving.algorithm), saving.every_ms),
     };
     SetLiquiditySaving {
         entry_offset: on,

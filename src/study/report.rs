@@ -23,6 +23,7 @@ pub fn name_of(rules: Rules) -> &'static str {
     match rules {
         Rules::Plain => "without",
         Rules::Saving(_) => "with",
+        Rules::Batches(..) => "with_batches",
     }
 }
 
@@ -31,6 +32,7 @@ pub fn title_of(rules: Rules) -> &'static str {
     match rules {
         Rules::Plain => "without liquidity saving",
         Rules::Saving(_) => "with liquidity saving",
+        Rules::Batches(..) => "with liquidity saving and solver batches",
     }
 }
 
@@ -54,9 +56,12 @@ pub fn day_line(day: &Day, origin: &Origin) -> String {
     )
 }
 
+/// The place of the rules that save liquidity among those played: what every node does by itself.
+pub(super) const SAVING: usize = 1;
+
 /// What a board wants to know first, if the study can say it: the saving at the middle level.
 pub fn headline(study: &Study) -> Option<String> {
-    let saving = study.plan.rules().len() - 1;
+    let saving = SAVING;
     let row = middle_row(study)?;
     let level = study.rows[row].level;
     let minutes = study.rows[row].plays[0].measures.delay_minutes();
@@ -134,6 +139,10 @@ fn rules_words(rules: Rules) -> String {
             ": bypass, offset at entry, {} every {} s",
             saving.algorithm,
             f64::from(saving.every_ms) / 1e3
+        ),
+        Rules::Batches(_, batches) => format!(
+            ": the same, and batches every {} s",
+            f64::from(batches.every_ms) / 1e3
         ),
     }
 }

@@ -65,7 +65,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("study", &["protocol", "engine", "bench"]),
+    (
+        "study",
+        &["protocol", "engine", "bench", "solver", "proposer"],
+    ),
     (
         "demo",
         &[

@@ -11,7 +11,7 @@ use millrace::study::bounds::{Bounds, Level, Scale};
 use millrace::study::day::{Day, HOUR, Hours, MINUTE, Payment, Shape};
 use millrace::study::measures::{BUCKET, MECHANISMS, Measures, Sum};
 use millrace::study::picture::{Panel, draw, draw_panel};
-use millrace::study::play::{Played, Rules, Saving, limits, play};
+use millrace::study::play::{Batches, Played, Rules, Saving, limits, play};
 use millrace::study::report::{Origin, lines, to_csv, to_json};
 use millrace::study::{EqualDelay, Plan, Study};
 use std::process::{Command, Output};
@@ -20,6 +20,11 @@ use std::sync::atomic::AtomicU64;
 const SAVING: Saving = Saving {
     algorithm: Algorithm::Multiple,
     every_ms: 600_000,
+};
+
+const BATCHES: Batches = Batches {
+    every_ms: 1_800_000,
+    steps: 20_000,
 };
 
 fn played(day: &Day, opening: &[u128], rules: Rules) -> Played {
@@ -236,12 +241,45 @@ fn liquidity_saving_settles_no_less_and_measures_add_up() {
     }
 }
 
+#[test]
+fn a_batch_settles_what_queue_order_forbids() {
+    // Each queue's first payment is too large for any order that keeps it first; behind them three
+    // pay for each other: 7 from 0 to 4, 4 from 4 to 3, 5 from 3 to 0.
+    use Priority::Normal;
+    let day = Day {
+        hours: Hours::default(),
+        participants: 5,
+        payments: vec![
+            at(0, 0, 1, 30, Normal),
+            at(1, 1, 2, 5, Normal),
+            at(2, 2, 0, 6, Normal),
+            at(3, 0, 4, 7, Normal),
+            at(4, 4, 3, 4, Normal),
+            at(5, 3, 0, 5, Normal),
+        ],
+    };
+    let opening = [3, 4, 5, 4, 3];
+    let alone = played(&day, &opening, Rules::Saving(SAVING)).measures;
+    assert_eq!(alone.settled(), Sum::default());
+    let beside = played(&day, &opening, Rules::Batches(SAVING, BATCHES)).measures;
+    let batch = Sum {
+        count: 3,
+        value: 16,
+    };
+    assert_eq!(by(&beside, SettledBy::Batch), batch);
+    assert_eq!(beside.settled(), batch);
+    // At the first look, half an hour after opening: 30, 5 and 6 wait until closing.
+    let waited = 7 * 27 + 4 * 26 + 5 * 25 + 30 * 660 + 5 * 659 + 6 * 658;
+    assert_eq!(beside.waited, waited * u128::from(MINUTE));
+}
+
 fn study(seed: u64) -> (Day, Study) {
     let day = invented(500, seed);
     let plan = Plan {
         levels: [10, 40, 70, 100].map(|percent| Level(percent * 100)).into(),
         scale: Scale::OfUpper,
         saving: SAVING,
+        batches: Some(BATCHES),
     };
     let study = Study::make(&day, plan, &AtomicU64::new(0)).unwrap();
     (day, study)
@@ -277,7 +315,7 @@ fn the_same_seed_gives_the_same_bytes() {
     ] {
         assert!(pictures.contains(words), "{words}");
     }
-    assert_eq!(csv.lines().count(), 1 + 4 * 2);
+    assert_eq!(csv.lines().count(), 1 + 4 * 3);
     assert!(text[0].starts_with("5"), "{}", text[0]);
     assert!(json.contains("\"equal_delay\""));
 }
@@ -297,6 +335,7 @@ fn days_at_the_edge_are_drawn() {
                 levels: vec![Level(level)],
                 scale,
                 saving: SAVING,
+                batches: (level > 0).then_some(BATCHES),
             };
             let study = Study::make(&day, plan, &AtomicU64::new(0)).unwrap();
             assert!(draw(&day, &origin, &study).unwrap().ends_with("</svg>\n"));

@@ -246,7 +246,8 @@ mod tests {
 
     #[test]
     fn codes_never_fall_as_amounts_rise() {
-        let mut amounts: Vec<u128> = (0..128)
+        // Up to 2^96: no payment is larger.
+        let mut amounts: Vec<u128> = (0..96)
             .flat_map(|bit| {
                 [0, 1, 3, 77].map(|more| (1u128 << bit).saturating_add(more << (bit / 2)))
             })

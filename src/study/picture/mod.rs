@@ -178,6 +178,7 @@ struct Look {
 enum Marker {
     Circle,
     Triangle,
+    Cross,
 }
 
 impl Look {
@@ -191,6 +192,10 @@ impl Look {
                 color: RGBColor(0, 114, 178),
                 marker: Marker::Triangle,
             },
+            Rules::Batches(..) => Look {
+                color: RGBColor(0, 158, 115),
+                marker: Marker::Cross,
+            },
         }
     }
 
@@ -199,6 +204,7 @@ impl Look {
         match self.marker {
             Marker::Circle => area.draw(&Circle::new(at, 5, self.color.filled()))?,
             Marker::Triangle => area.draw(&TriangleMarker::new(at, 7, self.color.filled()))?,
+            Marker::Cross => area.draw(&Cross::new(at, 6, self.color.stroke_width(3)))?,
         }
         Ok(())
     }

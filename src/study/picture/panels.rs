@@ -5,7 +5,7 @@ use crate::study::EqualDelay;
 use crate::study::bounds::Scale;
 use crate::study::day::HOUR;
 use crate::study::measures::{BUCKET, MECHANISMS, Measures};
-use crate::study::report::{human, middle_row, value_share};
+use crate::study::report::{SAVING, human, middle_row, value_share};
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use std::ops::Range;
@@ -81,7 +81,7 @@ fn same_delay(chart: &Chart<'_, '_>, root: &Area<'_>, scene: &Scene<'_>) -> Draw
     let Some(row) = middle_row(scene.study) else {
         return Ok(());
     };
-    let other = scene.rules.len() - 1;
+    let other = SAVING;
     let EqualDelay::At(to) = scene.study.level_of_equal_delay(row, other) else {
         return Ok(());
     };
