@@ -26,8 +26,8 @@ impl Explanation {
     }
 }
 
-/// Explains payments one after the other. It remembers what the last group waits for, since legs of
-/// one group often stand together.
+/// Explains payments one after the other. It remembers what the last group waits for and what it
+/// moves, since legs of one group often stand together.
 #[derive(Default)]
 pub(super) struct Explainer {
     group: Option<(Handle, Option<Obstacle>)>,
@@ -37,7 +37,7 @@ pub(super) struct Explainer {
 
 impl Explainer {
     /// Why a waiting payment waits: it is kept back, another comes first, or it is short of
-    /// something. A leg waits for what its group waits for.
+    /// something. A leg waits for what its account is short of, or else for its group.
     pub(super) fn explain(&mut self, state: &State, payment: Handle) -> Explanation {
         let row = state.payments.row(payment);
         if let Some(reason) = row.kept_back_by() {
@@ -47,11 +47,13 @@ impl Explainer {
             return match self.obstacle(state, group) {
                 // It may go, and will when release gets to it.
                 None => Explanation::new(Reason::Created),
-                Some(other) if other.account != row.debtor => Explanation::new(Reason::GroupWaits),
-                Some(own) => Explanation {
-                    reason: own.reason,
-                    short_of: Amount(own.short_of),
-                    ahead: own.ahead,
+                Some(first) => match self.own_obstacle(state, first, row.debtor) {
+                    None => Explanation::new(Reason::GroupWaits),
+                    Some(own) => Explanation {
+                        reason: own.reason,
+                        short_of: Amount(own.short_of),
+                        ahead: own.ahead,
+                    },
                 },
             };
         }
@@ -71,11 +73,27 @@ impl Explainer {
             Some((last, obstacle)) if last == group => obstacle,
             _ => {
                 let (together, legs) = (&mut self.together, &mut self.legs);
+                together.clear();
                 let obstacle = groups::find_obstacle(state, group, together, legs);
                 self.group = Some((group, obstacle));
                 obstacle
             }
         }
+    }
+
+    /// What one account of the group asked about last is short of itself, where `first` is what the
+    /// group waits for.
+    fn own_obstacle(&self, state: &State, first: Obstacle, account: Handle) -> Option<Obstacle> {
+        if first.account == account {
+            return Some(first);
+        }
+        let liquidity = |account| state.ledger.row(account).liquidity();
+        let bypass = state.saving.bypass();
+        let (payments, legs) = (&state.payments, &self.legs);
+        let fits = self
+            .together
+            .check_account(payments, legs, account, bypass, liquidity);
+        fits.err()
     }
 }
 

@@ -82,12 +82,32 @@ impl Together {
             .flows
             .chunk_by(|one, other| one.account == other.account)
         {
-            let account = flows[0].account;
-            check_order(payments, batch, account, flows, bypass)
-                .and_then(|()| check_money(payments, account, flows, liquidity(account)))
-                .and_then(|()| check_limits(payments, account, flows))?;
+            check_flows(payments, batch, flows, bypass, &liquidity)?;
         }
         Ok(())
+    }
+
+    /// Whether one account could bear its part of what was checked last. Where that check found a
+    /// payment kept back, there is nothing to say of any account.
+    pub(in crate::engine) fn check_account(
+        &self,
+        payments: &Payments,
+        batch: &[Handle],
+        account: Handle,
+        bypass: bool,
+        liquidity: impl Fn(Handle) -> Option<i128>,
+    ) -> Result<(), Obstacle> {
+        let from = self.flows.partition_point(|flow| flow.account < account);
+        let to = self.flows.partition_point(|flow| flow.account <= account);
+        match &self.flows[from..to] {
+            [] => Ok(()),
+            flows => check_flows(payments, batch, flows, bypass, &liquidity),
+        }
+    }
+
+    /// Forgets what was checked last.
+    pub(in crate::engine) fn clear(&mut self) {
+        self.flows.clear();
     }
 
     /// The largest number of lots, of `lots` that make the whole, for which the same share of every
@@ -143,6 +163,7 @@ impl Together {
         for payment in batch {
             let row = payments.row(*payment);
             if let Some(reason) = row.kept_back_by() {
+                self.flows.clear();
                 return Err(Obstacle::new(row.debtor, reason));
             }
             self.flows.push(Flow {
@@ -174,6 +195,20 @@ impl Flow {
             None => -(self.amount as i128),
         }
     }
+}
+
+/// Whether the account of these flows bears them, and nothing of it is passed over.
+fn check_flows(
+    payments: &Payments,
+    batch: &[Handle],
+    flows: &[Flow],
+    bypass: bool,
+    liquidity: &impl Fn(Handle) -> Option<i128>,
+) -> Result<(), Obstacle> {
+    let account = flows[0].account;
+    check_order(payments, batch, account, flows, bypass)
+        .and_then(|()| check_money(payments, account, flows, liquidity(account)))
+        .and_then(|()| check_limits(payments, account, flows))
 }
 
 fn paid(flows: &[Flow], class: Priority) -> u128 {
