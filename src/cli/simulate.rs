@@ -170,6 +170,11 @@ impl Args {
         if levels.is_empty() {
             return Err(CliError::Usage("--levels needs a percentage".into()));
         }
+        let end = self.chart.as_deref().and_then(Path::extension);
+        if end.is_some_and(|end| end != "svg") {
+            let why = "--chart draws a file that ends in .svg, or into a directory";
+            return Err(CliError::Usage(why.into()));
+        }
         let algorithm = match self.algorithm {
             Runs::Grp => Algorithm::Grp,
             Runs::Bilateral => Algorithm::Bilateral,

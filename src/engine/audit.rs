@@ -216,14 +216,24 @@ fn audit_holds(state: &State) -> Result<(), String> {
     state
         .matching
         .for_each_extra(|account, extra| held[account as usize] += extra);
-    for pool in state.collateral.pools() {
+    let mut in_pools = 0;
+    for (at, pool) in state.collateral.pools().iter().enumerate() {
         held[pool.securities as usize] += pool.pledged;
+        if state.collateral.is_first(at as u32) {
+            in_pools += state.collateral.parts(at as u32).count();
+        } else if pool.credit != 0 || pool.cap != 0 {
+            let id = state.ledger.row(pool.cash).id;
+            return Err(format!("account {id}: two pools give it credit"));
+        }
         if state.ledger.row(pool.cash).credit_line < pool.credit {
             let id = state.ledger.row(pool.cash).id;
             return Err(format!(
                 "account {id}: its line is less than its pool gives"
             ));
         }
+    }
+    if in_pools != state.collateral.pools().len() {
+        return Err("a pledge is in no pool".into());
     }
     for row in state.groups.rows() {
         if row.collects() && row.state() == PaymentState::Queued {

@@ -637,13 +637,14 @@ wire_struct! {
 }
 
 wire_struct! {
-    /// Gives a cash account a collateral pool over a securities account of its owner.
+    /// Gives a cash account a collateral pool over a securities account of its owner, or its pool
+    /// another one.
     pub struct SetCollateralPool {
         /// The cash account.
         account: AccountId,
         /// Where pledged securities lie.
         securities_account: AccountId,
-        /// Most credit it gives, minor units.
+        /// Most credit the pool gives, minor units.
         cap: Amount,
         /// A group that is short of cash pledges what it buys or finds.
         automatic: Bool = 0,
@@ -657,8 +658,8 @@ wire_struct! {
     pub struct Pledge {
         /// The pool's cash account.
         account: AccountId,
-        /// Reserved.
-        _reserved: [Zero; 8],
+        /// Which of its securities accounts, 0 for the first.
+        securities_account: AccountId = 0,
         /// Minor units of the security.
         quantity: Amount,
     }

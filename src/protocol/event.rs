@@ -288,7 +288,7 @@ wire_struct! {
         securities_account: AccountId,
         /// Minor units of the security pledged.
         pledged: Amount,
-        /// Credit it gives, minor units.
+        /// Credit the whole pool gives, minor units.
         credit: Amount,
     }
 }

@@ -411,6 +411,7 @@ fn the_command_line_says_what_is_wrong_in_one_line() {
         &["--opens", "7"],
         &["--opens", "17:00"],
         &["--money-market", "101"],
+        &["--chart", "study.png"],
         &["--input", "/no/such/file.csv"],
         &["--input", "a.csv", "--seed", "2"],
     ] {

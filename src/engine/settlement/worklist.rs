@@ -76,11 +76,15 @@ impl Payments {
         }
         if let Some(at) = self.place(account) {
             self.note_desk(at, sequence);
-            let mut backed = self.desks[at].backs;
+            let first = self.desks[at].backs;
+            let mut backed = first;
             while let Some(cash) = some(backed) {
                 let at = self.place(cash).expect("what is backed has a desk");
                 self.note_desk(at, sequence);
                 backed = self.desks[at].next_backed;
+                if backed == first {
+                    break;
+                }
             }
         }
     }
@@ -95,9 +99,36 @@ impl Payments {
     }
 
     /// Securities that come in at one account are cover for another, whose groups may go by them.
+    /// Accounts that share cover, one through another, stand in one ring: all of them are looked at.
     pub(in crate::engine) fn back(&mut self, securities: Handle, cash: Handle) {
-        let first = std::mem::replace(&mut self.open_desk(securities).backs, cash);
-        self.open_desk(cash).next_backed = first;
+        self.open_desk(cash);
+        let first = self.open_desk(securities).backs;
+        if first == NONE {
+            self.open_desk(securities).backs = cash;
+            return;
+        }
+        let mut at = first;
+        loop {
+            if at == cash {
+                return;
+            }
+            at = self.next_in_ring(at);
+            if at == first {
+                break;
+            }
+        }
+        // Two rings become one where each goes on with what followed in the other.
+        let (one, other) = (self.next_in_ring(first), self.next_in_ring(cash));
+        self.open_desk(first).next_backed = other;
+        self.open_desk(cash).next_backed = one;
+    }
+
+    /// What follows an account in its ring; itself where it is alone.
+    fn next_in_ring(&mut self, cash: Handle) -> Handle {
+        match self.open_desk(cash).next_backed {
+            NONE => cash,
+            next => next,
+        }
     }
 
     /// Whether nothing is left to look at.
