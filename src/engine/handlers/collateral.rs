@@ -344,8 +344,8 @@ pub(super) fn hold_pledge(state: &mut State, pledge: AutoPledge, out: &mut Outbo
         let pool = *state.collateral.pool(part);
         next = pool.next();
         let has = state.ledger.row(pool.securities).available();
-        let quantity;
-        (quantity, needed) = cover(state, part, needed, u128::try_from(has).unwrap_or(0));
+        let (quantity, rest) = cover(state, part, needed, u128::try_from(has).unwrap_or(0));
+        needed = rest;
         if quantity > 0 {
             state.collateral.pool_mut(part).pledged += quantity;
             state.ledger.hold(pool.securities, Amount(quantity));
@@ -413,8 +413,8 @@ fn free(state: &mut State, at: Handle, out: &mut Outbox) {
     while let Some(part) = next {
         let row = *state.collateral.pool(part);
         next = row.next();
-        let keep;
-        (keep, needed) = cover(state, part, needed, row.pledged);
+        let (keep, rest) = cover(state, part, needed, row.pledged);
+        needed = rest;
         if keep < row.pledged {
             state.collateral.pool_mut(part).pledged = keep;
             let freed = Amount(row.pledged - keep);

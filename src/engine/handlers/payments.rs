@@ -256,8 +256,10 @@ fn decide(state: &mut State, payment: &NewPayment) -> Result<Disposition, Reason
 
 /// Takes a payment back.
 pub(in crate::engine) fn cancel_payment(state: &mut State, asked: &PaymentRef, out: &mut Outbox) {
+    // A payment and a group may have the same id; what waits is meant, the payment where both do.
+    let waits = |payment| state.payments.row(payment).is_waiting();
     if let Some(group) = state.groups.find(asked.id)
-        && state.payments.find(asked.id).is_none()
+        && !state.payments.find(asked.id).is_some_and(waits)
         && state.groups.row(group).state() == PaymentState::Queued
     {
         // From here it succeeds.
@@ -334,13 +336,23 @@ fn find_waiting(
     id: PaymentId,
     out: &mut Outbox,
 ) -> Option<Handle> {
-    let found = state.payments.find(id).ok_or(Reason::PaymentNotFound);
-    let waiting = found.and_then(|payment| match state.payments.row(payment).state() {
-        PaymentState::Queued | PaymentState::Warehoused => Ok(payment),
-        PaymentState::Settled => Err(Reason::PaymentAlreadySettled),
-        PaymentState::Cancelled => Err(Reason::PaymentAlreadyCancelled),
-        PaymentState::Rejected => Err(Reason::PaymentAlreadyRejected),
-    });
+    let ended = |in_state| match in_state {
+        PaymentState::Queued | PaymentState::Warehoused => None,
+        PaymentState::Settled => Some(Reason::PaymentAlreadySettled),
+        PaymentState::Cancelled => Some(Reason::PaymentAlreadyCancelled),
+        PaymentState::Rejected => Some(Reason::PaymentAlreadyRejected),
+    };
+    let waiting = match (state.payments.find(id), state.groups.find(id)) {
+        (Some(payment), _) => match ended(state.payments.row(payment).state()) {
+            None => Ok(payment),
+            Some(reason) => Err(reason),
+        },
+        // A group that waits can be taken back, but it keeps its place and its class.
+        (None, Some(group)) => {
+            Err(ended(state.groups.row(group).state()).unwrap_or(Reason::PartOfGroup))
+        }
+        (None, None) => Err(Reason::PaymentNotFound),
+    };
     match waiting {
         Ok(payment) => Some(payment),
         Err(reason) => {

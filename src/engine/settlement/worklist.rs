@@ -101,8 +101,8 @@ impl Payments {
     /// Securities that come in at one account are cover for another, whose groups may go by them.
     /// Accounts that share cover, one through another, stand in one ring: all of them are looked at.
     pub(in crate::engine) fn back(&mut self, securities: Handle, cash: Handle) {
-        self.open_desk(cash);
         let first = self.open_desk(securities).backs;
+        self.open_desk(cash);
         if first == NONE {
             self.open_desk(securities).backs = cash;
             return;
