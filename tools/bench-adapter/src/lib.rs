@@ -9,6 +9,7 @@
 //! `drain`, which another one calls on the queue alone.
 
 pub mod abi;
+mod ids;
 mod reports;
 mod session;
 #[cfg(test)]

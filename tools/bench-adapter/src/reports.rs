@@ -2,13 +2,14 @@
 //! between the threads, and a decoder on the side of whoever publishes them.
 //!
 //! ```text
-//!   matching --> outbox (64 reports) --> ring, published a batch at a time --> drain: benchmark's form
+//!   matching --> outbox, which may grow --> ring, published a batch at a time --> drain: benchmark's form
 //! ```
 //!
 //! The unsafe part is the ring's handle: the benchmark carries it as a plain pointer, and calls the
 //! producing half from one thread and the consuming half from one other.
 
 use crate::abi::{Report, ReportKind, Transport};
+use crate::session::table;
 use disruptor::{
     BusySpin, EventPoller, MissingFreeSlots, Producer, SingleConsumerBarrier, SingleProducer,
     SingleProducerBarrier, build_single_producer,
@@ -61,18 +62,24 @@ impl Packed {
 type RingProducer = SingleProducer<Packed, SingleConsumerBarrier>;
 type RingPoller = EventPoller<Packed, SingleProducerBarrier>;
 
-/// Slots of the ring for each report that it must have room for: a publisher that falls behind for a
-/// while does not stop matching.
-const HEADROOM: usize = 4;
+/// Slots of the ring, 640 KiB: they stay in the nearer caches, where a ring with room for all that is
+/// asked for would be fresh memory at every report.
+pub(crate) const SLOTS: usize = 1 << 14;
 
 /// Reports published at a time.
 const BATCH: usize = 64;
 
-/// The matching side: collects reports and publishes them a batch at a time.
+/// The matching side: collects reports and publishes them a batch at a time. What a publisher that
+/// falls behind leaves no room for in the ring stays here, and matching goes on.
 #[repr(align(128))]
 struct Source {
-    outbox: [Packed; BATCH],
+    /// Room for twice the reports that may wait, so that moving them to its front is rare.
+    outbox: Vec<Packed>,
+    /// Reports from here on wait.
+    first: usize,
     filled: usize,
+    /// With so many filled it is time to publish.
+    due: usize,
     ring: RingProducer,
 }
 
@@ -99,41 +106,53 @@ impl Source {
         slot.kind = kind;
         slot.side = side;
         self.filled += 1;
-        if self.filled == BATCH {
+        if self.filled == self.due {
             self.publish();
         }
     }
 
+    /// Publishes what the ring has room for, and waits only where the outbox has none either.
     #[inline(never)]
     fn publish(&mut self) {
-        while self.filled > 0 {
-            let wanted = self.filled;
-            let fits = match self.send(wanted) {
-                Ok(()) => wanted,
-                Err(MissingFreeSlots(missing)) => {
-                    let fits = wanted.saturating_sub(missing as usize);
-                    if fits == 0 {
-                        std::hint::spin_loop();
-                    } else {
-                        self.send(fits).expect("these slots are free");
-                    }
-                    fits
-                }
-            };
-            self.outbox.copy_within(fits..self.filled, 0);
-            self.filled -= fits;
+        self.send();
+        while self.filled - self.first > self.outbox.len() / 2 {
+            std::hint::spin_loop();
+            self.send();
+        }
+        if self.filled == self.outbox.len() || self.first == self.filled {
+            self.outbox.copy_within(self.first..self.filled, 0);
+            self.filled -= self.first;
+            self.first = 0;
+        }
+        self.due = (self.filled + BATCH).min(self.outbox.len());
+    }
+
+    /// Publishes everything.
+    fn flush(&mut self) {
+        while self.first < self.filled {
+            self.publish();
         }
     }
 
-    fn send(&mut self, count: usize) -> Result<(), MissingFreeSlots> {
-        let reports = &self.outbox[..count];
-        self.ring
-            .try_batch_publish(count, |free| {
-                for (slot, report) in free.zip(reports) {
-                    *slot = *report;
-                }
-            })
-            .map(|_| ())
+    fn send(&mut self) {
+        let waiting = self.filled - self.first;
+        if let Err(MissingFreeSlots(missing)) = self.send_some(waiting) {
+            let fits = waiting.saturating_sub(missing as usize);
+            if fits > 0 {
+                self.send_some(fits).expect("these slots are free");
+            }
+        }
+    }
+
+    fn send_some(&mut self, count: usize) -> Result<(), MissingFreeSlots> {
+        let reports = &self.outbox[self.first..self.first + count];
+        self.ring.try_batch_publish(count, |free| {
+            for (slot, report) in free.zip(reports) {
+                *slot = *report;
+            }
+        })?;
+        self.first += count;
+        Ok(())
     }
 }
 
@@ -151,15 +170,15 @@ pub struct Queue {
 
 impl Queue {
     fn new(capacity: u32) -> Queue {
-        let slots = (capacity as usize * HEADROOM)
-            .max(2 * BATCH)
-            .next_power_of_two();
-        let ring = build_single_producer(slots, Packed::default, BusySpin);
+        let ring = build_single_producer(SLOTS, Packed::default, BusySpin);
         let (poller, ring) = ring.new_event_poller();
+        let waiting = (capacity as usize).max(BATCH);
         Queue {
             source: UnsafeCell::new(Source {
-                outbox: [Packed::default(); BATCH],
+                outbox: table(Packed::default(), 2 * waiting),
+                first: 0,
                 filled: 0,
+                due: BATCH,
                 ring: ring.build(),
             }),
             sink: UnsafeCell::new(Sink { poller }),
@@ -281,7 +300,7 @@ unsafe extern "C" fn drain(queue: *mut c_void, out: *mut Report, max: u32) -> u3
 unsafe extern "C" fn flush(queue: *mut c_void) {
     // SAFETY: the queue lives and we are on its producing thread.
     let source = unsafe { &mut *(*queue.cast::<Queue>()).source.get() };
-    source.publish();
+    source.flush();
 }
 
 /// # Safety

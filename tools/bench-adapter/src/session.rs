@@ -1,37 +1,28 @@
 //! One session with the order book: the benchmark's messages become what the engine's own handlers
 //! say to the matching room, and its steps become reports.
 //!
-//! The benchmark's ids are small, and free again once their order is done; ours are used once. So
-//! the session remembers which of the engine's order ids stands behind each, as a gateway would,
-//! and asks the room whether that order still lives. The orders have no client order ids, which a
-//! participant could not use again on the same day.
+//! The benchmark's ids are free again once their order is done; ours are used once. So the session
+//! remembers which order stands behind each while it rests, as a gateway would. The orders have no
+//! client order ids, which a participant could not use again on the same day.
 
 use crate::abi::{CancelMessage, ModifyMessage, NewMessage, ReportKind};
+use crate::ids::Resting;
 use crate::reports::{Out, Packed};
 use millrace::engine::matching::{
-    Lookup, Matching, NO_CLIENT_ORDER_ID, NewOrder, Outcome, Slot, Step, no_band,
+    Matching, NO_CLIENT_ORDER_ID, NewOrder, Outcome, Slot, Step, no_band,
 };
 use millrace::engine::{Limits, Take};
 use millrace::memory::take;
 use millrace::protocol::command::{OrderType, SelfTrade, Side, TimeInForce};
-use millrace::protocol::units::{OrderId, Price, Quantity};
-use std::collections::BTreeMap;
+use millrace::protocol::units::{Price, Quantity};
 
-/// Ids below this are looked up in a flat table.
-const NEAR_IDS: usize = 1 << 22;
 const BOOK: u32 = 0;
 const PARTICIPANT: u32 = 1;
-/// No order of the engine has it.
-const NO_ORDER: OrderId = OrderId(u64::MAX);
 
 /// The book and who trades on it.
 pub struct Session {
     matching: Matching,
-    /// The engine's ids by the benchmark's.
-    near: Vec<OrderId>,
-    far: BTreeMap<u64, OrderId>,
-    /// The benchmark's ids by the row of their order.
-    wire_ids: Vec<u64>,
+    resting: Resting,
     out: Out,
 }
 
@@ -53,9 +44,7 @@ impl Session {
         matching.take_memory(Take::Now);
         Session {
             matching,
-            near: table(NO_ORDER, NEAR_IDS),
-            far: BTreeMap::new(),
-            wire_ids: table(u64::MAX, limits.orders as usize + 1),
+            resting: Resting::new(limits.orders as usize + 1),
             out,
         }
     }
@@ -109,12 +98,13 @@ impl Session {
             fee_budget: 0,
             special: None,
         });
-        self.remember(order_id, self.matching.order_id(slot));
-        self.wire_ids[slot.row() as usize] = order_id;
         // SAFETY: the caller's promise.
         let outcome = unsafe { self.execute(slot, side, sequence, order_id) };
         match outcome {
-            Outcome::Open if ioc == 0 => self.matching.rest(slot),
+            Outcome::Open if ioc == 0 => {
+                self.matching.rest(slot);
+                self.resting.insert(order_id, slot);
+            }
             Outcome::Open | Outcome::Band | Outcome::SelfTrade => {
                 // SAFETY: the caller's promise.
                 unsafe { self.out.push(report(ReportKind::CancelAck)) };
@@ -142,8 +132,9 @@ impl Session {
         };
         // SAFETY: the caller's promise.
         unsafe {
-            match self.find(order_id) {
+            match self.resting.find(order_id) {
                 Some(slot) => {
+                    self.resting.remove(slot);
                     let order = self.matching.cancel(slot);
                     let (side, price) = (code_of(order.side), order.price.0);
                     self.out.push(report(ReportKind::CancelAck, side, price));
@@ -176,7 +167,7 @@ impl Session {
             kind,
             side,
         };
-        let Some(slot) = self.find(order_id).filter(|_| quantity > 0) else {
+        let Some(slot) = self.resting.find(order_id).filter(|_| quantity > 0) else {
             // SAFETY: the caller's promise.
             return unsafe { self.out.push(report(ReportKind::ModifyReject)) };
         };
@@ -190,7 +181,10 @@ impl Session {
         let outcome = unsafe { self.execute(slot, side, sequence, order_id) };
         match outcome {
             Outcome::Open => self.matching.rest(slot),
-            Outcome::Filled | Outcome::Band | Outcome::SelfTrade => self.matching.finish(slot),
+            Outcome::Filled | Outcome::Band | Outcome::SelfTrade => {
+                self.resting.remove(slot);
+                self.matching.finish(slot);
+            }
         }
         // SAFETY: the caller's promise.
         unsafe { self.out.push(report(ReportKind::ModifyAck)) };
@@ -209,14 +203,14 @@ impl Session {
 
     #[inline(always)]
     unsafe fn execute(&mut self, slot: Slot, side: Side, sequence: u64, order_id: u64) -> Outcome {
-        let (out, wire_ids) = (&self.out, &self.wire_ids);
+        let (out, resting) = (&self.out, &mut self.resting);
         self.matching
             .execute(slot, no_band(side), |step| match step {
                 Step::Fill(fill) => {
                     let report = Packed {
                         sequence,
                         order_id,
-                        maker_order_id: wire_ids[fill.maker.slot.row() as usize],
+                        maker_order_id: resting.id(fill.maker.slot),
                         price: fill.maker.price.0,
                         quantity: fill.quantity.0 as u32,
                         kind: ReportKind::Trade,
@@ -224,33 +218,14 @@ impl Session {
                     };
                     // SAFETY: the caller's promise.
                     unsafe { out.push(report) };
+                    if fill.maker.leaves.0 == 0 {
+                        resting.remove(fill.maker.slot);
+                    }
                 }
                 Step::Decrement(_) | Step::CancelResting(_) => {
                     unreachable!("self-trade prevention is off")
                 }
             })
-    }
-
-    #[inline(always)]
-    fn find(&self, wire_id: u64) -> Option<Slot> {
-        let order_id = match self.near.get(wire_id as usize) {
-            Some(order_id) => *order_id,
-            None => self.far.get(&wire_id).copied().unwrap_or(NO_ORDER),
-        };
-        match self.matching.find_by_id(order_id) {
-            Lookup::Live(slot) => Some(slot),
-            Lookup::Finished | Lookup::Unknown => None,
-        }
-    }
-
-    #[inline(always)]
-    fn remember(&mut self, wire_id: u64, order_id: OrderId) {
-        match self.near.get_mut(wire_id as usize) {
-            Some(known) => *known = order_id,
-            None => {
-                self.far.insert(wire_id, order_id);
-            }
-        }
     }
 
     /// As the engine's handler asks before it enters an order; here there is nobody to refuse to.
@@ -263,7 +238,7 @@ impl Session {
 }
 
 /// A table whose memory is there before the first message, as the engine's own is.
-fn table<T: Clone>(with: T, len: usize) -> Vec<T> {
+pub fn table<T: Clone>(with: T, len: usize) -> Vec<T> {
     let mut table = Vec::with_capacity(len);
     take(&mut table, Take::Now);
     table.resize(len, with);

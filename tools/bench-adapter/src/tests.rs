@@ -522,3 +522,53 @@ fn random_messages_do_what_a_book_of_one_vector_does() {
         }
     }
 }
+
+#[test]
+fn reports_wait_in_order_for_a_publisher_that_falls_behind() {
+    let asked = 4 * reports::SLOTS as u64;
+    // SAFETY: the table is static.
+    let transport = unsafe { *engine_get_transport() };
+    let queue = (transport.create)(asked as u32);
+    let (mut pushed, mut drained) = (0, 0);
+    let mut some = vec![Report::default(); 3_000];
+    let mut push = |count: u64| {
+        for _ in 0..count {
+            let report = Report {
+                sequence: pushed,
+                order_id: pushed * 3,
+                ..Report::default()
+            };
+            // SAFETY: this thread is both ends of the queue.
+            assert_eq!(unsafe { (transport.push)(queue, &raw const report) }, 1);
+            pushed += 1;
+        }
+    };
+    let mut drain = |max: usize| {
+        // SAFETY: as above, and `some` has room for that many.
+        let count = unsafe { (transport.drain)(queue, some.as_mut_ptr(), max as u32) };
+        for report in &some[..count as usize] {
+            assert_eq!((report.sequence, report.order_id), (drained, drained * 3));
+            drained += 1;
+        }
+        drained
+    };
+    // As many as were asked for, with nobody there to take them.
+    push(asked);
+    // Then as many taken as come, several times around the ring and the outbox.
+    for _ in 0..200 {
+        drain(3_000);
+        push(3_000);
+    }
+    let all = asked + 200 * 3_000;
+    let address = queue as usize;
+    std::thread::scope(|threads| {
+        // SAFETY: that thread alone produces now, and this one consumes.
+        threads.spawn(move || unsafe { (transport.flush)(address as *mut c_void) });
+        while drain(3_000) < all {
+            std::hint::spin_loop();
+        }
+    });
+    assert_eq!(drain(3_000), all);
+    // SAFETY: nobody uses the queue any more.
+    unsafe { (transport.destroy)(queue) };
+}
