@@ -524,6 +524,42 @@ fn random_messages_do_what_a_book_of_one_vector_does() {
 }
 
 #[test]
+fn every_resting_order_is_found_while_others_come_and_go() {
+    let mut h = Harness::new();
+    // Counted up, counted in the upper bits, and scattered: ids share homes, and the table grows.
+    let ids = |n: u64| {
+        [
+            n,
+            (n + 1) << 48,
+            n.wrapping_mul(0x9fb2_1c65_1e98_df25) | 1 << 40,
+        ]
+    };
+    for n in 0..3_000 {
+        for id in ids(n) {
+            assert_eq!(
+                h.place(id, BUY, 1, n as i64),
+                [format!("ack {id} {BUY} 1@{n}")]
+            );
+        }
+    }
+    for n in (0..3_000).step_by(3) {
+        for id in ids(n) {
+            assert_eq!(h.cancel(id), [format!("cancelled {id} {BUY} @{n}")]);
+        }
+    }
+    for n in 0..3_000 {
+        for id in ids(n) {
+            let said = match n % 3 {
+                0 => format!("cancel rejected {id}"),
+                _ => format!("cancelled {id} {BUY} @{n}"),
+            };
+            assert_eq!(h.cancel(id), [said]);
+        }
+    }
+    assert_eq!(h.best(), (i64::MIN, i64::MAX));
+}
+
+#[test]
 fn reports_wait_in_order_for_a_publisher_that_falls_behind() {
     let asked = 4 * reports::SLOTS as u64;
     // SAFETY: the table is static.
