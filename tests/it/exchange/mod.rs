@@ -98,7 +98,9 @@ fn setup() -> Vec<String> {
             book.max_notional,
         ));
     }
-    lines.push(r#"{"cmd":"publish_book","instrument":1}"#.into());
+    for id in books().keys() {
+        lines.push(format!(r#"{{"cmd":"publish_book","instrument":{id}}}"#));
+    }
     lines
 }
 
@@ -213,8 +215,12 @@ struct Pair {
     outbox: Outbox,
     /// The model's number of each order the engine ever named.
     numbers: HashMap<u64, u64>,
-    /// The first book, rebuilt from what is published of it.
+    /// The books, rebuilt from what is published of them.
     feed: Feed,
+    /// The same of somebody who came later: a snapshot, and what was published after it.
+    joined: Feed,
+    /// What was published since before the one who came later asked for the snapshot.
+    published: Vec<EventSlot>,
     /// Books, accounts and audit are compared after so many commands.
     every: usize,
     kinds: BTreeSet<String>,
@@ -231,6 +237,8 @@ impl Pair {
             outbox: Outbox::with_capacity(64),
             numbers: HashMap::new(),
             feed: Feed::default(),
+            joined: Feed::default(),
+            published: Vec::new(),
             every,
             kinds: BTreeSet::new(),
         };
@@ -262,6 +270,9 @@ impl Pair {
             return Err(format!("expected {expected:#?}, saw {seen:#?}"));
         }
         self.kinds.extend(seen.iter().map(|seen| kind_of(seen)));
+        if at % 5 == 3 {
+            self.join();
+        }
         if !at.is_multiple_of(self.every) {
             return Ok(());
         }
@@ -281,6 +292,8 @@ impl Pair {
         let mut seen = Vec::new();
         for slot in self.outbox.events() {
             if self.feed.hear(slot) {
+                self.joined.hear(slot);
+                self.published.push(*slot);
                 continue;
             }
             if let Some(Event::OrderAccepted(accepted)) = slot.event() {
@@ -322,16 +335,39 @@ impl Pair {
         self.outbox.events().to_vec()
     }
 
+    /// Somebody comes: who has heard some of what was published already asks for a snapshot, and
+    /// leaves out what is older than that.
+    fn join(&mut self) {
+        let mut joined = Feed::default();
+        for book in books().keys() {
+            let line = format!(r#"{{"cmd":"query_book_orders","instrument":{book}}}"#);
+            for slot in self.query(&line) {
+                assert!(joined.hear(&slot));
+            }
+        }
+        joined.from = self.engine.sequence() + 1;
+        for slot in self.published.drain(..) {
+            joined.hear(&slot);
+        }
+        self.joined = joined;
+    }
+
+    /// Price, lots and orders of the levels of a book, as the engine answers.
+    fn levels(&mut self, book: u32, depth: u32) -> [Vec<(i64, u64, u32)>; 2] {
+        let line = format!(r#"{{"cmd":"query_book","instrument":{book},"depth":{depth}}}"#);
+        let mut levels: [Vec<(i64, u64, u32)>; 2] = [Vec::new(), Vec::new()];
+        for slot in self.query(&line) {
+            if let Some(Event::BookLevel(level)) = slot.event() {
+                let row = (level.price.0, level.quantity.0, level.orders);
+                levels[level.side as usize].push(row);
+            }
+        }
+        levels
+    }
+
     fn compare_books(&mut self) -> Result<(), String> {
         for book in [1, 2] {
-            let line = format!(r#"{{"cmd":"query_book","instrument":{book},"depth":1000}}"#);
-            let mut levels: [Vec<(i64, u64, u32)>; 2] = [Vec::new(), Vec::new()];
-            for slot in self.query(&line) {
-                if let Some(Event::BookLevel(level)) = slot.event() {
-                    let row = (level.price.0, level.quantity.0, level.orders);
-                    levels[level.side as usize].push(row);
-                }
-            }
+            let levels = self.levels(book, 1_000);
             let expected = [Side::Buy, Side::Sell].map(|side| self.model.levels(book, side));
             if levels != expected {
                 return Err(format!(
@@ -342,18 +378,34 @@ impl Pair {
         Ok(())
     }
 
-    /// Every order of the first book as the feed has it, beside the model's and a fresh snapshot's.
+    /// Every order of the books as the feeds have them, beside the model's and a fresh snapshot's;
+    /// and the levels and best prices that follow from them, beside the engine's.
     fn compare_feed(&mut self) -> Result<(), String> {
-        let mut fresh = Feed::default();
-        for slot in self.query(r#"{"cmd":"query_book_orders","instrument":1}"#) {
-            fresh.hear(&slot);
-        }
-        for (at, side) in [Side::Buy, Side::Sell].into_iter().enumerate() {
-            let expected = self.model.shown(1, side);
-            for (what, feed) in [("feed", &self.feed), ("snapshot", &fresh)] {
-                let seen = feed.in_order(at, &self.numbers);
-                if seen != expected {
-                    return Err(format!("{what}: expected {expected:?}, saw {seen:?}"));
+        for book in [1, 2] {
+            let mut fresh = Feed::default();
+            let line = format!(r#"{{"cmd":"query_book_orders","instrument":{book}}}"#);
+            for slot in self.query(&line) {
+                fresh.hear(&slot);
+            }
+            let (all, best) = (self.levels(book, 1_000), self.levels(book, 1));
+            for (at, side) in [Side::Buy, Side::Sell].into_iter().enumerate() {
+                let expected = self.model.shown(book, side);
+                for (what, feed) in [
+                    ("feed", &self.feed),
+                    ("joined feed", &self.joined),
+                    ("snapshot", &fresh),
+                ] {
+                    let seen = feed.in_order(book, at, &self.numbers);
+                    if seen != expected {
+                        return Err(format!("{what}: expected {expected:?}, saw {seen:?}"));
+                    }
+                }
+                let levels = levels_of(&expected);
+                if levels != all[at] || levels.get(..1).unwrap_or_default() != best[at] {
+                    return Err(format!(
+                        "levels of the feed: expected {:?} and {:?}, saw {levels:?}",
+                        all[at], best[at]
+                    ));
                 }
             }
         }
@@ -400,55 +452,109 @@ impl Pair {
     }
 }
 
-/// A book rebuilt from its published changes: each order with its side, price, lots shown and when
-/// it came.
+/// Levels that follow from orders in order: price, lots and orders.
+fn levels_of(orders: &[(u64, i64, u64)]) -> Vec<(i64, u64, u32)> {
+    let mut levels: Vec<(i64, u64, u32)> = Vec::new();
+    for (_, price, lots) in orders {
+        match levels.last_mut() {
+            Some(level) if level.0 == *price => {
+                level.1 += lots;
+                level.2 += 1;
+            }
+            _ => levels.push((*price, *lots, 1)),
+        }
+    }
+    levels
+}
+
+/// Books rebuilt from their published changes: each order with its book, side, price, lots shown and
+/// when it came.
 #[derive(Default)]
 struct Feed {
-    orders: BTreeMap<u64, (usize, i64, u64, u64)>,
+    orders: BTreeMap<u64, Shown>,
     clock: u64,
+    /// What is older is in the snapshot.
+    from: u64,
+}
+
+struct Shown {
+    book: u32,
+    side: usize,
+    price: i64,
+    lots: u64,
+    came: u64,
 }
 
 impl Feed {
     /// Applies one event; whether it was one of the feed's.
     fn hear(&mut self, slot: &EventSlot) -> bool {
+        let event = slot.event().expect("decodes");
+        let is_ours = matches!(
+            event,
+            Event::BookStart(_)
+                | Event::BookAdd(_)
+                | Event::BookExecute(_)
+                | Event::BookReduce(_)
+                | Event::BookDelete(_)
+        );
+        if is_ours && slot.header.sequence >= self.from {
+            self.apply(&event);
+        }
+        is_ours
+    }
+
+    fn apply(&mut self, event: &Event<'_>) {
         self.clock += 1;
-        match slot.event().expect("decodes") {
-            Event::BookStart(_) => self.orders.clear(),
+        match event {
+            Event::BookStart(e) => self.orders.retain(|_, row| row.book != e.instrument.0),
             Event::BookAdd(e) => {
-                let row = (e.side as usize, e.price.0, e.quantity.0, self.clock);
+                let row = Shown {
+                    book: e.instrument.0,
+                    side: e.side as usize,
+                    price: e.price.0,
+                    lots: e.quantity.0,
+                    came: self.clock,
+                };
                 let old = self.orders.insert(e.order_id.0, row);
-                assert_eq!(old, None, "added twice");
+                assert!(old.is_none(), "added twice");
             }
             Event::BookExecute(e) => {
                 let row = self.orders.get_mut(&e.order_id.0).expect("known");
-                assert_eq!((row.0, row.1), (e.side as usize, e.price.0));
-                row.2 = row
-                    .2
+                assert_eq!((row.side, row.price), (e.side as usize, e.price.0));
+                row.lots = row
+                    .lots
                     .checked_sub(e.quantity.0)
                     .expect("no more than is shown");
             }
             Event::BookReduce(e) => {
-                self.orders.get_mut(&e.order_id.0).expect("known").2 = e.quantity.0;
+                self.orders.get_mut(&e.order_id.0).expect("known").lots = e.quantity.0;
             }
             Event::BookDelete(e) => {
                 let row = self.orders.remove(&e.order_id.0).expect("known");
-                assert_eq!(row.2, e.quantity.0, "what is gone was shown");
+                assert_eq!(row.lots, e.quantity.0, "what is gone was shown");
             }
-            _ => return false,
+            _ => {}
         }
-        true
     }
 
     /// Number, price and lots of a side's orders as they would trade.
-    fn in_order(&self, side: usize, numbers: &HashMap<u64, u64>) -> Vec<(u64, i64, u64)> {
+    fn in_order(
+        &self,
+        book: u32,
+        side: usize,
+        numbers: &HashMap<u64, u64>,
+    ) -> Vec<(u64, i64, u64)> {
         let mut rows: Vec<_> = self
             .orders
             .iter()
-            .filter(|(_, row)| row.0 == side)
+            .filter(|(_, row)| (row.book, row.side) == (book, side))
             .collect();
-        rows.sort_by_key(|(_, row)| (if side == 0 { -row.1 } else { row.1 }, row.3));
+        rows.sort_by_key(|(_, row)| {
+            let price = if side == 0 { -row.price } else { row.price };
+            (price, row.came)
+        });
         rows.iter()
-            .map(|(id, row)| (numbers[id], row.1, row.2))
+            .map(|(id, row)| (numbers[id], row.price, row.lots))
             .collect()
     }
 }
