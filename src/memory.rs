@@ -3,7 +3,7 @@
 //! before the first command, so that no command pays for a page fault. A node does this at start; a
 //! short script leaves its tables to be touched as they fill.
 //!
-//! The unsafe parts are telling the kernel about pages that we hold `&mut`, and [`Rows`]: the
+//! The unsafe parts are telling the kernel about pages that we hold `&mut`, and `Rows`: the
 //! standard library touches every page of zeroed memory that is aligned to a cache line, so rows
 //! are placed by hand in memory that is not.
 

@@ -79,7 +79,7 @@ impl Study {
     /// Plays the day; `done` counts payments as they are submitted.
     ///
     /// # Errors
-    /// What [`play`] found wrong.
+    /// What [`play()`] found wrong.
     pub fn make(day: &Day, plan: Plan, done: &AtomicU64) -> Result<Study, String> {
         let bounds = Bounds::of(day);
         let rules = plan.rules();
