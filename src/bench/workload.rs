@@ -5,7 +5,7 @@ use crate::protocol::command::CancelOrder;
 use crate::protocol::command::{
     AccountFlags, AssetKind, CommandKind, CreateAccount, CreateAsset, CreateInstrument,
     CreateParticipant, OrderType, PaymentRef, Peg, PlaceOrder, Priority, ReplaceOrder, SelfTrade,
-    Side, SubmitPayment, TimeInForce, Transfer, TransferFlags, Trigger,
+    Settlement, Side, SubmitPayment, TimeInForce, Transfer, TransferFlags, Trigger,
 };
 use crate::protocol::frame::{CommandFrame, CommandHeader, CommandSlot, HEADER_BYTES};
 use crate::protocol::units::{
@@ -512,7 +512,7 @@ impl Workload for Orders {
             maker_fee_bps: 1,
             taker_fee_bps: 2,
             self_trade: SelfTrade::Default,
-            _reserved: [Z; 1],
+            settlement: Settlement::Immediate,
             tick_table: 0,
             lot_size: 10,
             tick_value: 10,

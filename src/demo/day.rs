@@ -9,7 +9,7 @@ use super::Size;
 use crate::bench::workload::{create_account, create_asset, create_participant, transfer};
 use crate::protocol::command::{
     AccountFlags, Algorithm, CancelOrder, CommandKind, CreateInstrument, DayPhase, OrderType, Peg,
-    PlaceOrder, Priority, RunLiquiditySaving, SelfTrade, SetPhase, Side, SubmitPayment,
+    PlaceOrder, Priority, RunLiquiditySaving, SelfTrade, SetPhase, Settlement, Side, SubmitPayment,
     TimeInForce, Trigger,
 };
 use crate::protocol::frame::CommandFrame;
@@ -191,7 +191,7 @@ fn instrument(share: u32) -> CommandFrame {
         maker_fee_bps: -1,
         taker_fee_bps: 3,
         self_trade: SelfTrade::CancelIncoming,
-        _reserved: [Z; 1],
+        settlement: Settlement::Immediate,
         tick_table: 0,
         lot_size: 1,
         tick_value: 1,

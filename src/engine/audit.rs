@@ -18,7 +18,8 @@ impl Engine {
     ///
     /// - per asset, debits equal credits, posted and pending;
     /// - what accounts have pending is exactly what pending transfers and authorisations reserve;
-    /// - what accounts hold is exactly what live orders hold;
+    /// - what accounts hold is exactly what live orders, positions and pledges hold;
+    /// - what positions bought, others sold, and what they paid, others received;
     /// - queues, books and indexes agree with their rows;
     /// - no covered payment stands at the head of a queue, and no group waits that could settle
     ///   (nothing waits without a reason).
@@ -38,6 +39,7 @@ impl Engine {
         audit_kept_by_day(state)?;
         audit_groups(state)?;
         state.matching.audit()?;
+        state.positions.audit()?;
         audit_holds(state)?;
         audit_credit(state)?;
         audit_queue_heads(state)?;
@@ -188,7 +190,7 @@ fn audit_deadline(state: &State, slot: DeadlineSlot, due: Due) -> Result<(), Str
     }
 }
 
-/// The sum of what live orders hold on an account is what the account says is held.
+/// The sum of what live orders, positions and pledges hold on an account is what the account says is held.
 fn audit_holds(state: &State) -> Result<(), String> {
     let mut held = vec![0u128; state.ledger.rows().len()];
     for (handle, instrument) in state.instruments.rows().iter().enumerate() {
@@ -216,6 +218,10 @@ fn audit_holds(state: &State) -> Result<(), String> {
     state
         .matching
         .for_each_extra(|account, extra| held[account as usize] += extra);
+    for row in state.positions.rows() {
+        held[row.base_account as usize] += row.sold;
+        held[row.quote_account as usize] += row.held;
+    }
     let mut in_pools = 0;
     for (at, pool) in state.collateral.pools().iter().enumerate() {
         held[pool.securities as usize] += pool.pledged;
@@ -244,7 +250,7 @@ fn audit_holds(state: &State) -> Result<(), String> {
     for (row, held) in state.ledger.rows().iter().zip(held) {
         if row.held != held {
             return Err(format!(
-                "account {}: holds {}, its orders and pledges hold {held}",
+                "account {}: holds {}, its orders, positions and pledges hold {held}",
                 row.id, row.held
             ));
         }

@@ -2,7 +2,7 @@
 
 use super::index::Handle;
 use super::reference_data::Named;
-use crate::protocol::command::{CreateInstrument, InstrumentPhase, SelfTrade, Side};
+use crate::protocol::command::{CreateInstrument, InstrumentPhase, SelfTrade, Settlement, Side};
 use crate::protocol::reason::Reason;
 use crate::protocol::units::{Amount, Price, Quantity, fee_rounded_up, notional};
 use bytemuck::{Pod, Zeroable};
@@ -27,7 +27,8 @@ pub(super) struct InstrumentRow {
     self_trade: u8,
     /// Its tick table, counted from 1; 0 where `price_step` says it.
     pub(super) tick_table: u16,
-    reserved: [u8; 4],
+    settlement: u8,
+    reserved: [u8; 3],
     pub(super) min_quantity: u64,
     pub(super) price_step: u64,
     /// What bands are measured from until something trades, then the price of the last auction; 0
@@ -64,8 +65,9 @@ impl InstrumentRow {
             taker_fee_bps: asked.taker_fee_bps,
             phase: InstrumentPhase::Continuous as u8,
             self_trade: asked.self_trade as u8,
+            settlement: asked.settlement as u8,
             tick_table,
-            reserved: [0; 4],
+            reserved: [0; 3],
             min_quantity: asked.min_quantity.0,
             price_step: asked.price_step,
             reference_price: asked.reference_price.0,
@@ -157,6 +159,16 @@ impl InstrumentRow {
 
     pub(super) fn set_phase(&mut self, phase: InstrumentPhase) {
         self.phase = phase as u8;
+    }
+
+    /// Whether fills wait for the end of a cycle.
+    #[inline]
+    pub(super) fn is_deferred(&self) -> bool {
+        self.settlement != Settlement::Immediate as u8
+    }
+
+    pub(super) fn settlement(&self) -> Settlement {
+        Settlement::from_code(self.settlement).expect("written from a Settlement")
     }
 
     pub(super) fn fee_account(&self) -> Option<Handle> {

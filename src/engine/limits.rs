@@ -47,6 +47,8 @@ pub struct Limits {
     pub proposals: u32,
     /// Throttles.
     pub throttles: u32,
+    /// Participants in instruments that settle in cycles, each counted once per instrument.
+    pub positions: u32,
 }
 
 impl Default for Limits {
@@ -70,6 +72,7 @@ impl Default for Limits {
             lookup_secret: 0,
             proposals: 1_024,
             throttles: 1_024,
+            positions: 65_536,
         }
     }
 }
@@ -82,7 +85,7 @@ impl Limits {
     pub const DAYS_MAX: u32 = 10_000;
 
     /// The tables by name, with the bytes that one entry takes at most, its index included.
-    fn tables(&self) -> [(&'static str, u32, u64); 15] {
+    fn tables(&self) -> [(&'static str, u32, u64); 16] {
         [
             ("assets", self.assets, 64),
             ("participants", self.participants, 72),
@@ -99,6 +102,7 @@ impl Limits {
             ("price_levels", self.price_levels, 352),
             ("proposals", self.proposals, 224),
             ("throttles", self.throttles, 320),
+            ("positions", self.positions, 144),
         ]
     }
 
@@ -172,6 +176,7 @@ impl Limits {
             lookup_secret: 0,
             proposals: 8,
             throttles: 16,
+            positions: 8,
         }
     }
 }

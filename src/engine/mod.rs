@@ -20,6 +20,7 @@ mod ledger;
 mod limits;
 pub mod matching;
 mod outbox;
+mod positions;
 mod postings;
 mod reference_data;
 mod schedule;
@@ -83,6 +84,7 @@ impl Engine {
         self.state.deadlines.take_memory();
         self.state.payments.take_memory(how);
         self.state.matching.take_memory(how);
+        self.state.positions.take_memory(how);
     }
 
     /// Keeps what moves sums from now on for a follower, or no longer; off in a node.
@@ -202,9 +204,8 @@ impl Engine {
             | Command::SchedulePhase(_)
             | Command::ExtendPhase(_)
             | Command::SetOvernightCredit(_)
-            | Command::AllowPartialSettlement(_) => {
-                administration::administer(state, command, given, out)
-            }
+            | Command::AllowPartialSettlement(_)
+            | Command::SettleCycle(_) => administration::administer(state, command, given, out),
             Command::Propose(asked, words) => {
                 four_eyes::propose(state, given.header.user, asked, words, out);
             }

@@ -39,6 +39,8 @@ pub enum Cause {
     Order(u64),
     /// A fill between these two orders (engine's ids): the resting one and the incoming one.
     Fill(u64, u64),
+    /// The end of a cycle of the instrument of that id.
+    Cycle(u32),
 }
 
 /// The sums of an account, minor units.

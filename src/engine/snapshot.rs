@@ -5,10 +5,12 @@ use super::Engine;
 use super::approvals::Approvals;
 use super::collateral::Collateral;
 use super::deadlines::{DeadlineHead, Deadlines};
+use super::instruments::InstrumentRow;
 use super::intraday::Intraday;
 use super::ledger::{AccountRow, Ledger};
 use super::limits::Limits;
 use super::matching::Matching;
+use super::positions::Positions;
 use super::reference_data::{ParticipantRow, Registry};
 use super::settlement::groups::Groups;
 use super::settlement::queue::Payments;
@@ -58,7 +60,11 @@ impl Engine {
         write_rows(out, state.throttles.rows())?;
         write_rows(out, state.ticks.rows())?;
         write_rows(out, state.instruments.rows())?;
-        state.matching.write_snapshot(out)
+        state.matching.write_snapshot(out)?;
+        if has_cycles(&state.instruments) {
+            write_rows(out, state.positions.rows())?;
+        }
+        Ok(())
     }
 
     /// Reads what [`Engine::write_snapshot`] wrote into tables of these sizes; a table that held
@@ -106,6 +112,10 @@ impl Engine {
         let ticks = TickTables::restore(read_rows(input)?);
         let instruments = Registry::restore(read_rows(input)?, limits.instruments);
         let mut matching = Matching::read_snapshot(limits, input)?;
+        let positions = match has_cycles(&instruments) {
+            true => read_rows(input)?,
+            false => Vec::new(),
+        };
         for (handle, row) in participants.rows().iter().enumerate() {
             matching.join_group(handle as u32, row.group);
         }
@@ -128,6 +138,7 @@ impl Engine {
         state.ticks = ticks;
         state.instruments = instruments;
         state.matching = matching;
+        state.positions = Positions::restore(positions, limits.positions);
         state.day = day;
         state.schedule = schedule;
         state.saving = saving;
@@ -173,8 +184,17 @@ impl Engine {
         hash_rows(&mut hasher, "tick tables", state.ticks.rows());
         hash_rows(&mut hasher, "instruments", state.instruments.rows());
         state.matching.digest_into(&mut hasher);
+        if has_cycles(&state.instruments) {
+            hash_rows(&mut hasher, "positions", state.positions.rows());
+        }
         *hasher.finalize().as_bytes()
     }
+}
+
+/// Whether any instrument settles in cycles: without one there are no positions, and snapshot and
+/// digest are what they were before there could be.
+fn has_cycles(instruments: &Registry<InstrumentRow>) -> bool {
+    instruments.rows().iter().any(InstrumentRow::is_deferred)
 }
 
 fn hash_rows<R: Pod>(hasher: &mut blake3::Hasher, name: &str, rows: &[R]) {

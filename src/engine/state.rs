@@ -11,6 +11,7 @@ use super::intraday::Intraday;
 use super::ledger::Ledger;
 use super::limits::Limits;
 use super::matching::Matching;
+use super::positions::Positions;
 use super::reference_data::{AssetRow, ParticipantRow, Registry};
 use super::schedule::Schedule;
 use super::settlement::groups::Groups;
@@ -47,6 +48,7 @@ pub(super) struct State {
     pub(super) ticks: TickTables,
     pub(super) instruments: Registry<InstrumentRow>,
     pub(super) matching: Matching,
+    pub(super) positions: Positions,
     pub(super) day: BusinessDay,
     pub(super) schedule: Schedule,
     pub(super) approvals: Approvals,
@@ -85,6 +87,7 @@ impl State {
             ticks: TickTables::default(),
             instruments: Registry::new(limits.instruments),
             matching: Matching::new(limits),
+            positions: Positions::new(limits.positions),
             day: BusinessDay::new(),
             schedule: Schedule::new(),
             approvals: Approvals::new(limits.proposals),

@@ -1,5 +1,5 @@
-//! Drop copy: which events a watcher of participants is sent. Execution reports and trades name whose
-//! they are, so the gateway picks them and the engine knows nothing of it.
+//! Drop copy: which events a watcher of participants is sent. Execution reports, trades and what a
+//! cycle moved name whose they are, so the gateway picks them and the engine knows nothing of it.
 
 use crate::protocol::event::Event;
 use crate::protocol::frame::EventSlot;
@@ -37,6 +37,7 @@ impl DropCopy {
             Some(Event::OrderCancelled(e)) => has(e.participant.0),
             Some(Event::OrderReplaced(e) | Event::OrderTriggered(e)) => has(e.participant.0),
             Some(Event::Trade(e)) => has(e.maker_participant.0) || has(e.taker_participant.0),
+            Some(Event::CyclePosition(e)) => has(e.participant.0),
             _ => false,
         }
     }

@@ -246,6 +246,7 @@ fn cause_of(
         Cause::AuthorisationExpired(id) => (schema::AUTHORISATION_EXPIRED, id),
         Cause::Payment(id) => (CommandKind::SubmitPayment as u16, id),
         Cause::Order(id) => (schema::ORDER_DONE, id.into()),
+        Cause::Cycle(instrument) => (CommandKind::SettleCycle as u16, instrument.into()),
         Cause::Fill(_, taker) => (schema::FILL, taker.into()),
     })
 }

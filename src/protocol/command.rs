@@ -297,6 +297,18 @@ wire_enum! {
     }
 }
 
+wire_enum! {
+    /// When the trades of an instrument settle, delivery versus payment (BIS models).
+    pub enum Settlement : u8 {
+        /// Each fill at once, gross (model 1).
+        Immediate = 0 "immediate",
+        /// In cycles: securities gross, money net (model 2).
+        GrossSecurities = 1 "gross_securities",
+        /// In cycles: securities and money net (model 3).
+        Net = 2 "net",
+    }
+}
+
 wire_flags! {
     /// What an account may and may not do.
     pub struct AccountFlags {
@@ -786,8 +798,8 @@ wire_struct! {
         taker_fee_bps: i32 = 0,
         /// What happens when a participant meets itself.
         self_trade: SelfTrade = 0,
-        /// Reserved.
-        _reserved: [Zero; 1],
+        /// When trades settle.
+        settlement: Settlement = 0,
         /// The tick table that says which prices there are, 0 for `price_step`.
         tick_table: u16 = 0,
         /// Base minor units per lot, not 0.
@@ -1446,6 +1458,8 @@ commands! {
     PlaceOrderList = 43 "place_order_list", PlaceOrderList, "orders" of PlaceOrder;
     /// Says which prices there are, for many instruments.
     CreateTickTable = 44 "create_tick_table", CreateTickTable, "steps" of TickStep;
+    /// Settles what an instrument has traded since its last cycle.
+    SettleCycle = 45 "settle_cycle", InstrumentRef;
     /// Says what a security is worth as cover.
     SetCollateralValue = 50 "set_collateral_value", SetCollateralValue;
     /// Gives a cash account a collateral pool.
@@ -1542,6 +1556,7 @@ impl CommandKind {
                 | CommandKind::ExtendPhase
                 | CommandKind::SetOvernightCredit
                 | CommandKind::AllowPartialSettlement
+                | CommandKind::SettleCycle
         )
     }
 }

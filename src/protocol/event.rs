@@ -858,6 +858,47 @@ wire_struct! {
     }
 }
 
+wire_struct! {
+    /// What a cycle moved for one participant, minor units.
+    pub struct CyclePosition {
+        /// The instrument.
+        instrument: InstrumentId,
+        /// Who traded.
+        participant: ParticipantId,
+        /// Its account in the base asset.
+        base_account: AccountId,
+        /// Its account in the quote asset.
+        quote_account: AccountId,
+        /// Reserved.
+        _reserved: [Zero; 8],
+        /// Base that went.
+        base_out: Amount,
+        /// Base that came.
+        base_in: Amount,
+        /// Quote that came, fees taken off; below zero it went.
+        quote: i128,
+        /// Fees in it; below zero rebates.
+        fees: i128,
+    }
+}
+
+wire_struct! {
+    /// A cycle has settled: one `cycle_position` for everybody who traded came before.
+    pub struct CycleSettled {
+        /// The instrument.
+        instrument: InstrumentId,
+        /// Reserved.
+        _reserved: [Zero; 4],
+        /// Trades in it.
+        trades: u64,
+        /// What they were worth, quote minor units.
+        value: Amount,
+        /// How much of that did not have to move: each participant's buys and sells against each
+        /// other.
+        netted: Amount,
+    }
+}
+
 macro_rules! events {
     ($( $(#[doc = $doc:literal])* $variant:ident = $code:literal $text:literal, $body:ident ; )*) => {
         wire_enum! {
@@ -1004,6 +1045,10 @@ events! {
     IntradayCreditOutstanding = 78 "intraday_credit_outstanding", IntradayCreditOutstanding;
     /// An overnight loan was drawn or repaid.
     OvernightCredit = 79 "overnight_credit", OvernightCredit;
+    /// What a cycle moved for one participant.
+    CyclePosition = 86 "cycle_position", CyclePosition;
+    /// A cycle has settled.
+    CycleSettled = 87 "cycle_settled", CycleSettled;
     /// Answer to query_credit.
     Credit = 85 "credit", Credit;
     /// Answer to query_participants.

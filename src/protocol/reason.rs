@@ -259,6 +259,8 @@ wire_enum! {
         SessionNotFound = 316 "session_not_found",
         /// No such tick table.
         TickTableNotFound = 317 "tick_table_not_found",
+        /// The instrument has no cycles: each of its trades settles at once.
+        SettlesAtOnce = 318 "settles_at_once",
 
         /// The kind needs two users: propose it.
         ApprovalRequired = 400 "approval_required",

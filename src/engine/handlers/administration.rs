@@ -2,7 +2,7 @@
 //! it directly; what a second user has approved comes here without that question.
 
 use super::{
-    approvals, clock, collateral, credit, groups, liquidity, orders, participants,
+    approvals, clock, collateral, credit, cycles, groups, liquidity, orders, participants,
     reference_data as setup, rejected, saving, schedule, throttles,
 };
 use crate::engine::outbox::Outbox;
@@ -62,6 +62,7 @@ pub(in crate::engine) fn execute(state: &mut State, command: Command<'_>, out: &
         Command::SetPhase(asked) => clock::set_phase(state, asked, out),
         Command::SetInstrumentPhase(asked) => orders::set_instrument_phase(state, asked, out),
         Command::Uncross(asked) => orders::uncross(state, asked, out),
+        Command::SettleCycle(asked) => cycles::settle_cycle(state, asked, out),
         Command::PublishBook(asked) => orders::publish_book(state, asked, out),
         Command::SetCollateralValue(asked) => collateral::set_collateral_value(state, asked, out),
         Command::SetCollateralPool(asked) => collateral::set_collateral_pool(state, asked, out),

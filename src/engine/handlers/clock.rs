@@ -1,8 +1,8 @@
 //! The business day and the clock: what time and phases bring with them.
 
 use super::{
-    approvals, authorisations, credit, groups, ok, orders, payments, rejected, saving, schedule,
-    transfers,
+    approvals, authorisations, credit, cycles, groups, ok, orders, payments, rejected, saving,
+    schedule, transfers,
 };
 use crate::engine::business_day::PhaseWork;
 use crate::engine::deadlines::Due;
@@ -38,6 +38,8 @@ pub(super) fn move_on(
 ) {
     schedule::pass(state, phase);
     if work.ends_day {
+        // First, so that credit is repaid out of what trading brought.
+        cycles::end_day(state, out);
         payments::reject_queued(state, out);
         state.ledger.because(Cause::Day);
         credit::end_day(state, out);

@@ -9,10 +9,12 @@
 //! comes out of what the account has free, and is waived where it has nothing: no fill can overdraw
 //! and none can fail. A rebate is paid out of the other side's fee of the same fill.
 
+use super::cycles::defer_fill;
 use crate::engine::index::Handle;
 use crate::engine::instruments::InstrumentRow;
 use crate::engine::ledger::Ledger;
 use crate::engine::matching::OrderView;
+use crate::engine::positions::Positions;
 use crate::protocol::command::Side;
 use crate::protocol::units::{
     Amount, Price, Quantity, base_amount, fee_rounded_up, rebate_rounded_down,
@@ -43,10 +45,27 @@ pub(super) struct Fees {
     pub(super) seller: i128,
 }
 
+/// Settles a fill at once, or keeps it for the end of the cycle, as its instrument says.
+#[inline]
+pub(super) fn fill(
+    ledger: &mut Ledger,
+    deferred: (&mut Positions, Handle),
+    instrument: &InstrumentRow,
+    (buyer, seller): (Party, Party),
+    what: (Price, Quantity),
+    budget: &mut u128,
+) -> (Fees, Amount) {
+    if instrument.is_deferred() {
+        defer_fill(ledger, deferred, instrument, (buyer, seller), what, budget)
+    } else {
+        post_fill(ledger, instrument, buyer, seller, what, budget)
+    }
+}
+
 /// Posts a fill of `quantity` lots at `price`: base out of the seller's hold, quote and the buyer's
 /// fee out of the buyer's. `budget` is what the buyer holds for fees. Returns what was charged and the notional.
 #[inline]
-pub(super) fn post_fill(
+fn post_fill(
     ledger: &mut Ledger,
     instrument: &InstrumentRow,
     buyer: Party,
@@ -80,12 +99,11 @@ pub(super) fn post_fill(
             buyer_fee = from_hold;
         }
     }
-    let seller_fee = charge(notional, seller.fee_bps).0.min(notional.0);
+    let (seller_fee, rebates) = seller_and_rebates(notional, buyer, seller, buyer_fee);
+    let (buyer_rebate, seller_rebate) = rebates;
     if seller_fee > 0 {
         ledger.post(seller.quote_account, house, Amount(seller_fee));
     }
-    let buyer_rebate = rebate(notional, buyer.fee_bps).0.min(seller_fee);
-    let seller_rebate = rebate(notional, seller.fee_bps).0.min(buyer_fee);
     for (account, amount) in [
         (buyer.quote_account, buyer_rebate),
         (seller.quote_account, seller_rebate),
@@ -126,8 +144,22 @@ pub(super) fn release_improvement(
     *budget = left;
 }
 
+/// What the seller owes out of what it gets, and what buyer and seller are paid of each other's fees.
 #[inline]
-fn charge(notional: Amount, bps: i32) -> Amount {
+pub(super) fn seller_and_rebates(
+    notional: Amount,
+    buyer: Party,
+    seller: Party,
+    buyer_fee: u128,
+) -> (u128, (u128, u128)) {
+    let seller_fee = charge(notional, seller.fee_bps).0.min(notional.0);
+    let buyer_rebate = rebate(notional, buyer.fee_bps).0.min(seller_fee);
+    let seller_rebate = rebate(notional, seller.fee_bps).0.min(buyer_fee);
+    (seller_fee, (buyer_rebate, seller_rebate))
+}
+
+#[inline]
+pub(super) fn charge(notional: Amount, bps: i32) -> Amount {
     if bps <= 0 {
         return Amount::ZERO;
     }

@@ -8,6 +8,7 @@ pub(super) mod batches;
 pub(super) mod clock;
 pub(super) mod collateral;
 pub(super) mod credit;
+pub(super) mod cycles;
 mod explain;
 pub(super) mod fills;
 pub(super) mod groups;

@@ -145,6 +145,9 @@ pub(super) enum Command {
     Uncross {
         book: u32,
     },
+    SettleCycle {
+        book: u32,
+    },
     /// The kill switch, and the way back.
     Block {
         participant: u32,
@@ -224,6 +227,9 @@ impl Command {
                 word(&phase)
             ),
             Command::Uncross { book } => format!(r#"{{"cmd":"uncross","instrument":{book}}}"#),
+            Command::SettleCycle { book } => {
+                format!(r#"{{"cmd":"settle_cycle","instrument":{book}}}"#)
+            }
             Command::Block {
                 participant,
                 is_blocked,
@@ -338,7 +344,7 @@ impl Source {
 
     pub(super) fn next(&mut self) -> Command {
         let participant = 1 + self.below(u64::from(PARTICIPANTS)) as u32;
-        let book = self.one_of(&[1, 1, 1, 2]);
+        let book = self.one_of(&[1, 1, 1, 1, 2, 2, 3, 3, 3]);
         if self.chance(self.placing) {
             if self.chance(self.lists) {
                 return self.list(participant, book);
@@ -378,7 +384,7 @@ impl Source {
                 quantity: self.chance(60).then(|| self.below(20)),
                 rename: self.chance(15).then(|| self.client()),
             },
-            184..189 => Command::MassCancel {
+            185..189 => Command::MassCancel {
                 participant,
                 book: self.chance(50).then_some(book),
                 side: if self.chance(50) {
@@ -386,6 +392,9 @@ impl Source {
                 } else {
                     None
                 },
+            },
+            184 => Command::SettleCycle {
+                book: if self.chance(90) { 3 } else { book },
             },
             189..194 => {
                 self.now += self.below(40);

@@ -39,6 +39,7 @@ fn books() -> BTreeMap<u32, Book> {
         last: None,
         is_call: false,
         indicated: (0, 0),
+        is_deferred: false,
     };
     let banded = Book {
         lot_size: 2,
@@ -52,7 +53,13 @@ fn books() -> BTreeMap<u32, Book> {
         reference: Some(100),
         ..plain.clone()
     };
-    BTreeMap::from([(1, plain), (2, banded)])
+    let deferred = Book {
+        maker_percent: -1,
+        taker_percent: 2,
+        is_deferred: true,
+        ..plain.clone()
+    };
+    BTreeMap::from([(1, plain), (2, banded), (3, deferred)])
 }
 
 fn setup() -> Vec<String> {
@@ -84,7 +91,7 @@ fn setup() -> Vec<String> {
     }
     for (id, book) in books() {
         lines.push(format!(
-            r#"{{"cmd":"create_instrument","instrument":{id},"base_asset":2,"quote_asset":1,"lot_size":{},"tick_value":{},"max_price":{},"max_quantity":{},"maker_fee_bps":{},"taker_fee_bps":{},"fee_account":992,"tick_table":{},"static_band":{},"dynamic_band":{},"reference_price":{},"max_notional":{}}}"#,
+            r#"{{"cmd":"create_instrument","instrument":{id},"base_asset":2,"quote_asset":1,"lot_size":{},"tick_value":{},"max_price":{},"max_quantity":{},"maker_fee_bps":{},"taker_fee_bps":{},"fee_account":992,"tick_table":{},"static_band":{},"dynamic_band":{},"reference_price":{},"max_notional":{},"settlement":"{}"}}"#,
             book.lot_size,
             book.tick_value,
             book.max_price,
@@ -96,6 +103,7 @@ fn setup() -> Vec<String> {
             book.dynamic_band,
             book.reference.unwrap_or(0),
             book.max_notional,
+            if book.is_deferred { "net" } else { "immediate" },
         ));
     }
     for id in books().keys() {
@@ -152,7 +160,10 @@ fn the_engine_says_what_the_obvious_exchange_says() {
         "order_rejected post_only_would_cross",
         "order_rejected price_not_on_tick",
         "order_rejected time_out_of_range",
+        "cycle_position",
+        "cycle_settled",
         "rejected exceeds_credits",
+        "rejected settles_at_once",
         "rejected too_late_to_cancel",
     ] {
         assert!(kinds.contains(kind), "never saw {kind}: {kinds:?}");
@@ -366,7 +377,7 @@ impl Pair {
     }
 
     fn compare_books(&mut self) -> Result<(), String> {
-        for book in [1, 2] {
+        for book in [1, 2, 3] {
             let levels = self.levels(book, 1_000);
             let expected = [Side::Buy, Side::Sell].map(|side| self.model.levels(book, side));
             if levels != expected {
@@ -381,7 +392,7 @@ impl Pair {
     /// Every order of the books as the feeds have them, beside the model's and a fresh snapshot's;
     /// and the levels and best prices that follow from them, beside the engine's.
     fn compare_feed(&mut self) -> Result<(), String> {
-        for book in [1, 2] {
+        for book in [1, 2, 3] {
             let mut fresh = Feed::default();
             let line = format!(r#"{{"cmd":"query_book_orders","instrument":{book}}}"#);
             for slot in self.query(&line) {
@@ -588,6 +599,18 @@ fn say(slot: &EventSlot, numbers: &HashMap<u64, u64>) -> String {
             number(e.taker_order_id.0),
             e.maker_fee,
             e.taker_fee
+        ),
+        Event::CyclePosition(e) => format!(
+            "{name} {} {} {} {} {}",
+            e.instrument,
+            e.participant,
+            e.base_in.0 as i128 - e.base_out.0 as i128,
+            e.quote,
+            e.fees
+        ),
+        Event::CycleSettled(e) => format!(
+            "{name} {} {} {} {}",
+            e.instrument, e.trades, e.value, e.netted
         ),
         Event::InstrumentPhase(e) => format!("{name} {} {}", e.instrument, e.phase),
         Event::Indicative(e) => format!("{name} {} {}", e.price, e.volume),

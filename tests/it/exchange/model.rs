@@ -28,6 +28,8 @@ pub(super) struct Book {
     /// Orders may cross: since the last call, nothing has traded continuously.
     pub(super) is_call: bool,
     pub(super) indicated: (i64, u64),
+    /// Trades settle net, in cycles.
+    pub(super) is_deferred: bool,
 }
 
 impl Book {
@@ -94,6 +96,18 @@ struct Checked {
     needs: i128,
 }
 
+/// What a participant traded in a cycle: what comes and goes, and the fees.
+#[derive(Clone, Copy, Debug, Default)]
+struct Position {
+    shares_in: i128,
+    shares_out: i128,
+    cash_in: i128,
+    cash_out: i128,
+    /// Charged for buys, and charged or, below zero, rebated for anything else.
+    buy_fees: i128,
+    other_fees: i128,
+}
+
 /// Orders that hang together.
 #[derive(Clone, Debug)]
 struct List {
@@ -133,6 +147,12 @@ pub(super) struct Exchange {
     /// Cash and shares of each participant, without what is held of them.
     pub(super) owned: BTreeMap<u32, (i128, i128)>,
     pub(super) house: i128,
+    /// By book and participant: what was traded and has not settled.
+    positions: BTreeMap<(u32, u32), Position>,
+    /// Trades of the cycle of each book.
+    cycle_trades: BTreeMap<u32, u64>,
+    /// Participants of each deferred book, in order of their first order.
+    joined: BTreeMap<u32, Vec<u32>>,
     groups: BTreeMap<u32, u32>,
     blocked: BTreeSet<u32>,
     orders: Vec<Order>,
@@ -160,6 +180,9 @@ impl Exchange {
             books,
             owned,
             house: 0,
+            positions: BTreeMap::new(),
+            cycle_trades: BTreeMap::new(),
+            joined: BTreeMap::new(),
             groups,
             blocked: BTreeSet::new(),
             orders: Vec::new(),
@@ -251,6 +274,13 @@ impl Exchange {
                 }
                 self.settle(book);
             }
+            Command::SettleCycle { book } => {
+                if !self.books[&book].is_deferred {
+                    return self.refused("settles_at_once");
+                }
+                self.say("ok".into());
+                self.settle_cycle(book);
+            }
             Command::Block {
                 participant,
                 is_blocked,
@@ -283,6 +313,10 @@ impl Exchange {
                     return self.seen.clone();
                 }
                 self.say("ok".into());
+                let books: Vec<u32> = self.books.keys().copied().collect();
+                for book in books {
+                    self.settle_if_traded(book);
+                }
                 self.cancel_all("expired", |o| {
                     matches!(
                         o.place.tif,
@@ -370,7 +404,45 @@ impl Exchange {
                 Side::Sell => held.1 += hold,
             }
         }
+        for (_, position) in self
+            .positions
+            .iter()
+            .filter(|(key, _)| key.1 == participant)
+        {
+            held.0 += position.cash_out + position.buy_fees;
+            held.1 += position.shares_out;
+        }
         held
+    }
+
+    /// Everybody has or gets the balance of what it bought and sold, and pays its fees.
+    fn settle_cycle(&mut self, book: u32) {
+        let (mut value, mut netted) = (0, 0);
+        for who in self.joined.get(&book).cloned().unwrap_or_default() {
+            let Some(p) = self.positions.remove(&(book, who)) else {
+                continue;
+            };
+            let fees = p.buy_fees + p.other_fees;
+            let shares = p.shares_in - p.shares_out;
+            let cash = p.cash_in - p.cash_out - fees;
+            let owned = self.owned.get_mut(&who).unwrap();
+            owned.0 += cash;
+            owned.1 += shares;
+            self.house += fees;
+            value += p.cash_out;
+            netted += p.cash_out.min(p.cash_in);
+            self.say(format!(
+                "cycle_position {book} {who} {shares} {cash} {fees}"
+            ));
+        }
+        let trades = self.cycle_trades.remove(&book).unwrap_or(0);
+        self.say(format!("cycle_settled {book} {trades} {value} {netted}"));
+    }
+
+    fn settle_if_traded(&mut self, book: u32) {
+        if self.cycle_trades.contains_key(&book) {
+            self.settle_cycle(book);
+        }
     }
 
     fn alive(&self, number: u64) -> Option<&Order> {
@@ -615,6 +687,10 @@ impl Exchange {
     fn accept(&mut self, p: Place, checked: &Checked) -> Order {
         self.numbers += 1;
         let number = self.numbers;
+        let joined = self.joined.entry(p.book).or_default();
+        if !joined.contains(&p.participant) {
+            joined.push(p.participant);
+        }
         self.say(format!(
             "order_accepted {number} {} {}",
             p.client, p.quantity
@@ -761,6 +837,9 @@ impl Exchange {
             books: self.books.clone(),
             owned: self.owned.clone(),
             house: 0,
+            positions: self.positions.clone(),
+            cycle_trades: self.cycle_trades.clone(),
+            joined: self.joined.clone(),
             groups: self.groups.clone(),
             blocked: self.blocked.clone(),
             orders: self.orders.clone(),
@@ -939,6 +1018,7 @@ impl Exchange {
         lots: u64,
         (maker_percent, taker_percent): (i128, i128),
     ) -> (i128, i128) {
+        let at = book;
         let book = &self.books[&book];
         let notional = book.notional(price, lots);
         let shares = i128::from(lots) * book.lot_size;
@@ -950,6 +1030,24 @@ impl Exchange {
             Side::Buy => (taker, maker),
             Side::Sell => (maker, taker),
         };
+        if book.is_deferred {
+            let book = at;
+            *self.cycle_trades.entry(book).or_default() += 1;
+            let (buyer_fee, seller_fee) = match taker_side {
+                Side::Buy => (taker_fee, maker_fee),
+                Side::Sell => (maker_fee, taker_fee),
+            };
+            let position = self.positions.entry((book, buyer)).or_default();
+            position.shares_in += shares;
+            position.cash_out += notional;
+            position.buy_fees += buyer_fee.max(0);
+            position.other_fees += buyer_fee.min(0);
+            let position = self.positions.entry((book, seller)).or_default();
+            position.shares_out += shares;
+            position.cash_in += notional;
+            position.other_fees += seller_fee;
+            return (maker_fee, taker_fee);
+        }
         let mut add = |who: u32, cash: i128, shares: i128| {
             let owned = self.owned.get_mut(&who).unwrap();
             owned.0 += cash;
@@ -1671,6 +1769,9 @@ impl Exchange {
             self.trigger(book, last);
         }
         self.settle(book);
+        if phase == Phase::Closed {
+            self.settle_if_traded(book);
+        }
     }
 
     fn enter_phase(&mut self, book: u32, phase: Phase) {

@@ -12,8 +12,8 @@
 
 use super::cancel::expire;
 use super::execution::{cover_account, settle_book};
-use crate::engine::handlers::fills::{Party, post_fill, release_improvement};
-use crate::engine::handlers::{answer, ok, rejected};
+use crate::engine::handlers::fills::{Party, fill, release_improvement};
+use crate::engine::handlers::{answer, cycles, ok, rejected};
 use crate::engine::index::Handle;
 use crate::engine::outbox::Outbox;
 use crate::engine::postings::Cause;
@@ -72,6 +72,9 @@ pub(in crate::engine) fn set_instrument_phase(
         state.matching.wake_stops(book);
     }
     settle_book(state, book, out);
+    if asked.phase == InstrumentPhase::Closed {
+        cycles::settle_closed(state, book, out);
+    }
 }
 
 /// A price left its band: an auction begins.
@@ -154,6 +157,7 @@ fn uncross_book(state: &mut State, book: Handle, out: &mut Outbox) {
     let State {
         matching,
         ledger,
+        positions,
         participants,
         payments,
         risen,
@@ -166,7 +170,14 @@ fn uncross_book(state: &mut State, book: Handle, out: &mut Outbox) {
         let what = (price, cross.quantity);
         let budget = cross.buy_fee_budget;
         ledger.because(Cause::Fill(cross.buy.order_id.0, cross.sell.order_id.0));
-        let (fees, _) = post_fill(ledger, &instrument, buyer, seller, what, budget);
+        let (fees, _) = fill(
+            ledger,
+            (positions, book),
+            &instrument,
+            (buyer, seller),
+            what,
+            budget,
+        );
         release_improvement(ledger, &instrument, &cross.buy, what, budget);
         for account in [
             buyer.base_account,

@@ -535,11 +535,17 @@ fn check_room(state: &State, order: &NewOrder, fate: &Fate) -> Result<(), Reason
         }
     };
     let has_row = order.special.is_none() || matching.has_room_for_special();
-    if has_level && has_row && matching.has_room_for_order() {
+    if has_level && has_row && has_position(state, order) && matching.has_room_for_order() {
         Ok(())
     } else {
         Err(Reason::CapacityExhausted)
     }
+}
+
+/// Whether the order's participant has a position, or can have one, where the instrument needs it.
+pub(super) fn has_position(state: &State, order: &NewOrder) -> bool {
+    !state.instruments.row(order.book).is_deferred()
+        || state.positions.has_room_for(order.book, order.base_account)
 }
 
 /// Whether what an order does not fill at once may stay in the book.

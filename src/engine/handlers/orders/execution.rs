@@ -5,7 +5,7 @@ use super::cancel::{cancelled, report_cancelled};
 use super::entry::{cost_of_lots, needs, rests, within};
 use super::{auctions, linked, pegs};
 use crate::engine::handlers::fills::{
-    Party, budget_left, held_at, held_for, hold_of, post_fill, release_improvement,
+    Party, budget_left, fill, held_at, held_for, hold_of, release_improvement,
 };
 use crate::engine::index::Handle;
 use crate::engine::instruments::InstrumentRow;
@@ -159,6 +159,7 @@ pub(super) fn execute(
         instruments,
         matching,
         ledger,
+        positions,
         participants,
         payments,
         risen,
@@ -180,7 +181,14 @@ pub(super) fn execute(
             let budget_before = *budget;
             let what = (maker.price, meeting.quantity);
             ledger.because(Cause::Fill(maker.order_id.0, taker.order_id.0));
-            let (fees, notional) = post_fill(ledger, instrument, buyer, seller, what, budget);
+            let (fees, notional) = fill(
+                ledger,
+                (positions, taker.book),
+                instrument,
+                (buyer, seller),
+                what,
+                budget,
+            );
             match taker.side {
                 Side::Buy => {
                     let buyer_paid = budget_before - *budget;

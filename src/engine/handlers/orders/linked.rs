@@ -17,7 +17,7 @@
 use super::cancel::{cancelled, release_cancelled};
 use super::entry::{
     Entry, Fate, Stage, check_cover, check_entry, check_names, check_open, check_price,
-    check_quantity, check_stop, check_words, needs, shows_enough,
+    check_quantity, check_stop, check_words, has_position, needs, shows_enough,
 };
 use super::execution::{cover_account, execute, settle_book};
 use super::{enter, refuse, start};
@@ -253,7 +253,8 @@ fn check_list(
     if !is_bracket {
         check_covers(state, &entries)?;
     }
-    if !state.matching.has_room_for_list(orders.len() as u32) {
+    let first = &entries[0].as_ref().expect("checked").order;
+    if !has_position(state, first) || !state.matching.has_room_for_list(orders.len() as u32) {
         return Err((0, Reason::CapacityExhausted));
     }
     Ok(entries)

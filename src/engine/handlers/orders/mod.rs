@@ -57,7 +57,12 @@ pub(in crate::engine) fn place_order(state: &mut State, asked: &PlaceOrder, out:
 /// Gives a new order its ids, has it come due where it lapses, and says so.
 #[inline]
 fn enter(state: &mut State, asked: &PlaceOrder, entry: &Entry, out: &mut Outbox) -> Slot {
-    let slot = state.matching.enter(&entry.order);
+    let order = &entry.order;
+    let slot = state.matching.enter(order);
+    if state.instruments.row(order.book).is_deferred() {
+        let accounts = (order.base_account, order.quote_account);
+        state.positions.open(order.book, accounts.0, accounts.1);
+    }
     let accepted = OrderAccepted {
         order_id: state.matching.order(slot).order_id,
         client_order_id: asked.client_order_id,
