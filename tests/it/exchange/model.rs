@@ -384,9 +384,19 @@ impl Exchange {
         for list in self.lists.values() {
             for side in [Side::Buy, Side::Sell] {
                 let legs = list.legs.iter().filter_map(|(leg, _)| self.alive(*leg));
-                let mut legs = legs.filter(|o| own(o) && o.place.side == side);
+                let legs: Vec<&Order> = legs.filter(|o| own(o) && o.place.side == side).collect();
                 // One cover does for all, and none for those that are still to come to life.
-                let most = legs.by_ref().map(|o| self.hold(o)).max().unwrap_or(0);
+                let whole = |o: &&Order| {
+                    let leaves = list.lots;
+                    self.hold(&Order {
+                        leaves,
+                        ..(*o).clone()
+                    })
+                };
+                let most = legs.iter().map(whole).max().unwrap_or(0);
+                // What one of them has lost is gone, though the others have not heard of it yet.
+                let lost: i128 = legs.iter().map(|o| whole(o) - self.hold(o)).sum();
+                let most = most - lost;
                 match side {
                     _ if list.lots == 0 => {}
                     Side::Buy => held.0 += most,
