@@ -869,6 +869,7 @@ impl Exchange {
     /// Trades what it can, then rests or ends.
     fn run(&mut self, mut order: Order) {
         let book = order.place.book;
+        let before = order.leaves;
         let (_, outcome) = self.matches(&mut order);
         if outcome == End::Band {
             self.enter_phase(book, Phase::VolatilityAuction);
@@ -876,7 +877,9 @@ impl Exchange {
         let rests = matches!(order.place.kind, Kind::Limit | Kind::StopLimit)
             && !matches!(order.place.tif, Tif::Ioc | Tif::Fok);
         let (number, leaves) = (order.number, order.leaves);
-        self.touch(order.list);
+        if leaves != before {
+            self.touch(order.list);
+        }
         if rests && leaves > 0 && matches!(outcome, End::Open | End::Band) {
             self.rest(order, At::Book);
         } else {
