@@ -234,7 +234,10 @@ fn every_call_to_the_disk_may_fail() {
         println!(
             "pipeline: {calls} calls failed with {errno}, {ends} of them ended the process, nothing lost"
         );
-        assert_eq!((calls, ends), (2, 2), "a sync for each command");
+        // A sync for each command ends the process where it fails; on a slow machine the spare's
+        // preparation makes a call of its own meanwhile, which may fail without harm.
+        assert!(calls >= 2, "a sync for each command");
+        assert_eq!(ends, 2, "every sync that failed ended the process");
     }
 }
 
