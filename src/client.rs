@@ -28,8 +28,8 @@
 use crate::protocol::command::CommandKind;
 use crate::protocol::frame::{CommandFrame, EventSlot, Prefix, QUERY_ANSWER};
 use crate::protocol::session::{
-    FIRST_SESSION_KIND, Hello, Refused, SESSION_HEADER_BYTES, SessionError, SessionMessage, Watch,
-    WatchScope, Welcome, decode, encode,
+    FIRST_SESSION_KIND, Hello, NodeStats, Refused, SESSION_HEADER_BYTES, SessionError,
+    SessionMessage, StageTimes, StatsRequest, Watch, WatchScope, Welcome, decode, encode,
 };
 use crate::protocol::units::ParticipantId;
 use crate::protocol::wire::{Bool, Zero};
@@ -174,6 +174,17 @@ impl std::error::Error for ClientError {
     }
 }
 
+/// What a node says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// Counts, and how far the stages are.
+    pub node: NodeStats,
+    /// What each stage took, for each span; nothing where the node does not measure stages.
+    pub stages: Vec<StageTimes>,
+}
+
+/// The longest list of stage times that is kept of an answer.
+const STAGE_TIMES_MAX: usize = 64;
 /// Numbers of queries have this bit, so a refusal says which it means.
 const QUERY: u64 = 1 << 63;
 
@@ -194,6 +205,9 @@ pub struct Client {
     input_start: usize,
     input_end: usize,
     received: VecDeque<EventSlot>,
+    /// What has come of an answer to [`Client::stats`].
+    stages: Vec<StageTimes>,
+    stats: Option<Stats>,
     reconnects: u64,
     /// Counts whatever the node sent, and connections.
     heard: u64,
@@ -250,6 +264,8 @@ impl Client {
             input_start: 0,
             input_end: 0,
             received: VecDeque::new(),
+            stages: Vec::new(),
+            stats: None,
             reconnects: 0,
             heard: 0,
             options,
@@ -444,6 +460,29 @@ impl Client {
         })
     }
 
+    /// Asks the node how it is and waits for the answer. Events that come meanwhile are kept.
+    pub fn stats(&mut self) -> Result<Stats, ClientError> {
+        let deadline = Instant::now() + self.options.timeout;
+        let mut asked_at = None;
+        loop {
+            self.flush()?;
+            // A question goes with the connection it was asked on.
+            if asked_at != Some(self.reconnects) {
+                asked_at = Some(self.reconnects);
+                self.stages.clear();
+                self.stats = None;
+                let question = StatsRequest {
+                    _reserved: [Zero::Zero; 16],
+                };
+                self.say(&question).map_err(ClientError::Io)?;
+            }
+            if let Some(stats) = self.stats.take() {
+                return Ok(stats);
+            }
+            self.wait(deadline)?;
+        }
+    }
+
     fn say<M: SessionMessage>(&mut self, message: &M) -> io::Result<()> {
         (&self.stream).write_all(&encode(message))
     }
@@ -519,6 +558,17 @@ impl Client {
                 let refused = decode::<Refused>(bytes)
                     .ok_or_else(|| ClientError::Protocol("a refusal that is none".into()))?;
                 self.take_refusal(&refused)?;
+            } else if frame.kind == StageTimes::KIND {
+                let times = decode::<StageTimes>(bytes)
+                    .ok_or_else(|| ClientError::Protocol("stage times that are none".into()))?;
+                if self.stages.len() < STAGE_TIMES_MAX {
+                    self.stages.push(times);
+                }
+            } else if frame.kind == NodeStats::KIND {
+                let node = decode::<NodeStats>(bytes)
+                    .ok_or_else(|| ClientError::Protocol("node stats that are none".into()))?;
+                let stages = std::mem::take(&mut self.stages);
+                self.stats = Some(Stats { node, stages });
             } else if frame.kind != Welcome::KIND {
                 return Err(ClientError::Protocol(format!("kind {:#x}", frame.kind)));
             }

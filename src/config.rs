@@ -66,6 +66,8 @@ pub struct Config {
     pub idle_spin_us: u64,
     /// Sessions whose last client sequence is remembered.
     pub sessions: u32,
+    /// Whether the node keeps histograms of what each stage takes (`millrace client stats`).
+    pub stage_times: bool,
     /// Slots of the rings.
     pub rings: Rings,
     /// The journal's files.
@@ -127,6 +129,7 @@ impl Default for Config {
             idle: IdleMode::default(),
             idle_spin_us: 200,
             sessions: 65_536,
+            stage_times: true,
             rings: Rings::default(),
             journal: Journal::default(),
             gateway: Gateway::default(),
@@ -401,7 +404,7 @@ mod tests {
     fn a_mistake_is_one_line_that_says_where() {
         assert_eq!(
             read("dir = \"x\"\nlissten = \"127.0.0.1:1\"").unwrap_err(),
-            "configuration /millrace.toml line 2: unknown field `lissten`, expected one of `dir`, `listen`, `durability`, `cores`, `threads`, `idle`, `idle_spin_us`, `sessions`, `rings`, `journal`, `gateway`, `limits`"
+            "configuration /millrace.toml line 2: unknown field `lissten`, expected one of `dir`, `listen`, `durability`, `cores`, `threads`, `idle`, `idle_spin_us`, `sessions`, `stage_times`, `rings`, `journal`, `gateway`, `limits`"
         );
         assert!(
             read("[rings]\ningress_slots = 1000")

@@ -17,7 +17,7 @@ use crate::pipeline::threads::{
 };
 use crate::pipeline::{Executor, Ingress, Journaler, Pipeline, Responder, Signals};
 use crate::replay::recovery::{self, Listener, RecoverError, Recovery};
-use crate::telemetry::{GatewayCounters, Progress, clock};
+use crate::telemetry::{BatchLog, BatchReader, GatewayCounters, Progress, StageClock, clock};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -146,11 +146,22 @@ impl Node {
         let ended = parts.engine.sessions_with_orders_to_cancel();
         let pipeline = Pipeline::assemble(parts, &config.ring_sizes(), &signals);
         let counters = Arc::new(GatewayCounters::default());
-        let mut gateway = Gateway::new(socket, &config.gateway, &stop.gateway, counters.clone())
-            .map_err(|source| StartError::System {
-                doing: "poll sockets",
-                source,
-            })?;
+        let stages = config.stage_times.then(|| {
+            let log = Arc::new(BatchLog::new(batches_under_way(config)));
+            let log = pipeline.progress.batches.get_or_init(|| log);
+            StageClock::new(BatchReader::new(log.clone()), clock().0)
+        });
+        let mut gateway = Gateway::new(
+            socket,
+            &config.gateway,
+            &stop.gateway,
+            counters.clone(),
+            stages,
+        )
+        .map_err(|source| StartError::System {
+            doing: "poll sockets",
+            source,
+        })?;
         gateway.tell_ended(ended);
         let mut node = Node {
             address: gateway.address(),
@@ -310,6 +321,12 @@ impl std::fmt::Display for Node {
             self.address, self.durability, self.plan, self.recovery
         )
     }
+}
+
+/// How many batches of the journaler can be on their way to the clients: each has a command in one
+/// of the rings or in the executor's hands.
+fn batches_under_way(config: &Config) -> usize {
+    config.rings.ingress_slots * 2 + config.rings.egress_slots
 }
 
 /// Who wakes whom: a stage signals the thread of the stage behind it, where that is another one.

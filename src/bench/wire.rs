@@ -5,9 +5,10 @@ use super::histogram;
 use super::workload::{Transfers, Workload};
 use crate::client::{Client, ClientError, Options};
 use crate::protocol::frame::{CommandFrame, CommandSlot};
-use crate::telemetry::{BatchLog, Progress, clock};
+use crate::telemetry::{BatchLog, BatchReader, Progress, clock};
 use hdrhistogram::Histogram;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A client on a node whose accounts are open.
@@ -160,7 +161,8 @@ impl Wire {
     ) -> Result<Journey, ClientError> {
         let log = progress
             .batches
-            .get_or_init(|| BatchLog::new(count as usize + 1));
+            .get_or_init(|| Arc::new(BatchLog::new(count as usize)));
+        let mut batches = BatchReader::new(log.clone());
         let frames: Vec<CommandFrame> = (0..count).map(|_| self.next()).collect();
         let mut seen = Vec::with_capacity(frames.len());
         let start = clock().0 + 1_000_000;
@@ -174,7 +176,12 @@ impl Wire {
             }
             while let Some(event) = self.client.poll()? {
                 if event.is_last() {
-                    seen.push((event.header, clock().0));
+                    let received = clock().0;
+                    seen.push((
+                        event.header,
+                        batches.batch_of(event.header.sequence),
+                        received,
+                    ));
                 }
             }
         }
@@ -183,11 +190,9 @@ impl Wire {
             total: histogram(),
             per_second: count as f64 * 1e9 / (clock().0 - start) as f64,
         };
-        for (at, (header, received)) in seen.iter().enumerate() {
+        for (at, (header, batch, received)) in seen.iter().enumerate() {
             // The very first batch may have begun before the log was there.
-            let Some(batch) = log.batch_of(header.sequence) else {
-                continue;
-            };
+            let Some(batch) = batch else { continue };
             journey.record(&[
                 planned(at as u64),
                 header.at,

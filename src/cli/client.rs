@@ -2,7 +2,7 @@
 
 use super::book;
 use super::run::{Printer, read_script};
-use super::{CliError, settings};
+use super::{CliError, settings, stats};
 use crate::client::{Client, ClientError, Options};
 use crate::protocol::event::Event;
 use crate::protocol::frame::CommandFrame;
@@ -21,6 +21,7 @@ use std::time::Duration;
   millrace client watch book --instrument 1
   millrace client watch drop-copy --participant 7 --participant 8 --from 1000
   millrace client watch drop-copy --group 3
+  millrace client stats --every 1
   millrace client --connect 10.0.0.5:7411 watch --from 1")]
 pub(crate) struct Args {
     /// Address of the node
@@ -45,6 +46,18 @@ enum What {
     Query {
         #[command(subcommand)]
         what: Query,
+    },
+    /// How the node is: counts, queue, and what each stage takes
+    Stats {
+        /// Ask again every so many seconds
+        #[arg(long, value_name = "SECONDS")]
+        every: Option<f64>,
+        /// Ask so many times
+        #[arg(long, requires = "every")]
+        limit: Option<u64>,
+        /// One JSON object a line instead of tables
+        #[arg(long)]
+        json: bool,
     },
     /// Print every event of the node as it happens, or draw a book as it changes
     Watch {
@@ -143,6 +156,10 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     match &args.what {
         What::Submit { file, session } => submit(args, file.as_deref(), *session),
         What::Query { what } => query(args, what),
+        What::Stats { every, limit, json } => {
+            let mut client = connect(args, Options::default())?;
+            stats::run(&mut client, *every, *limit, *json)
+        }
         What::Watch {
             what: Watched::Events,
             from,

@@ -25,6 +25,7 @@ mod settings;
 mod simulate;
 mod snapshot;
 mod solve;
+mod stats;
 mod terminal;
 mod verify;
 

@@ -14,6 +14,7 @@ mod buffers;
 mod connection;
 mod delivery;
 mod drop_copy;
+mod stats;
 
 use crate::config;
 use crate::pipeline::threads::Signal;
@@ -21,21 +22,23 @@ use crate::pipeline::{Ingress, Refusal, Replies, Responder};
 use crate::protocol::RELEASE;
 use crate::protocol::command::{CommandKind, SessionRef};
 use crate::protocol::frame::{
-    CommandFrame, CommandHeader, EventSlot, FrameError, HEADER_BYTES, Prefix,
+    CommandFrame, CommandHeader, EventSlot, FrameError, HEADER_BYTES, LAST_EVENT, Prefix,
+    QUERY_ANSWER,
 };
 use crate::protocol::session::{
-    FIRST_SESSION_KIND, Hello, Resend, SESSION_HEADER_BYTES, SessionError, SessionMessage, Watch,
-    WatchScope, Welcome, decode,
+    FIRST_SESSION_KIND, Hello, Resend, SESSION_HEADER_BYTES, SessionError, SessionMessage,
+    StatsRequest, Watch, WatchScope, Welcome, decode,
 };
 use crate::protocol::units::Timestamp;
 use crate::protocol::wire::Zero;
-use crate::telemetry::{GatewayCounters, clock};
+use crate::telemetry::{GatewayCounters, StageClock, clock};
 use buffers::Front;
 use connection::{Connection, Received};
 use delivery::Caught;
 use drop_copy::DropCopy;
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
+use stats::Stats;
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -67,6 +70,7 @@ pub struct Gateway {
     /// Sessions whose connection has ended, and whose orders go with it: the engine must hear of it.
     ended: Vec<u64>,
     counters: Arc<GatewayCounters>,
+    stats: Stats,
 }
 
 /// The connections and the lists of those with something to do.
@@ -84,12 +88,13 @@ struct Connections {
 
 impl Gateway {
     /// Listens on `listener`. Call on any thread; `signal` wakes the one that calls
-    /// [`Gateway::receive`].
+    /// [`Gateway::receive`]. Where `stages` is given, it is told when which command was answered.
     pub fn new(
         listener: std::net::TcpListener,
         bounds: &config::Gateway,
         signal: &Signal,
         counters: Arc<GatewayCounters>,
+        stages: Option<StageClock>,
     ) -> io::Result<Gateway> {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
@@ -119,6 +124,7 @@ impl Gateway {
             accept_again: false,
             ended: Vec::new(),
             counters,
+            stats: Stats::new(stages),
         })
     }
 
@@ -163,7 +169,11 @@ impl Gateway {
         if !self.ended.is_empty() {
             self.journal_ends(ingress);
         }
-        Ok(self.read_all(ingress, responder))
+        let work = self.read_all(ingress, responder);
+        if work > 0 {
+            self.stats.ring_holds(ingress.slots_in_flight());
+        }
+        Ok(work)
     }
 
     /// Second half: moves lagging connections on through the window and writes what waits.
@@ -181,6 +191,11 @@ impl Gateway {
             } else {
                 self.drop_connection(at);
             }
+        }
+        if let Some(stages) = &mut self.stats.stages
+            && stages.waits()
+        {
+            stages.sent(clock().0);
         }
         work
     }
@@ -392,6 +407,9 @@ impl Gateway {
             Watch::KIND => body_of::<Watch>(frame).map(|watch| {
                 self.connections.watch(at, &watch, ingress, responder);
             }),
+            StatsRequest::KIND => {
+                body_of::<StatsRequest>(frame).map(|_| self.tell_stats(at, ingress, responder))
+            }
             _ => None,
         };
         if understood.is_none() {
@@ -400,6 +418,18 @@ impl Gateway {
                 connection.close(SessionError::Malformed);
             }
         }
+    }
+
+    fn tell_stats(&mut self, at: usize, ingress: &Ingress, responder: &Responder) {
+        let connection = self.connections.slots[at].as_mut().expect("it asked");
+        if connection.output.is_full() {
+            // The answer is longer than the question: whoever asks must read.
+            self.counters.slow_consumers.add(1);
+            return connection.close(SessionError::SlowConsumer);
+        }
+        self.stats
+            .answer(connection, ingress, responder, &self.counters);
+        self.connections.list(at);
     }
 
     fn catch_up(&mut self, responder: &Responder) -> usize {
@@ -433,6 +463,7 @@ impl Gateway {
         if self.accept_again {
             self.accept();
         }
+        self.stats.turn();
         let now = Instant::now();
         self.looked_over = now;
         let patience = Duration::from_millis(self.bounds.hello_timeout_ms);
@@ -469,6 +500,12 @@ impl Gateway {
 impl Replies for Gateway {
     #[inline]
     fn event(&mut self, event: &EventSlot, position: u64) {
+        let header = &event.header;
+        if let Some(stages) = &mut self.stats.stages
+            && header.flags & (LAST_EVENT | QUERY_ANSWER) == LAST_EVENT
+        {
+            stages.answered(header.sequence, header.at, header.executed_at);
+        }
         let connections = &mut self.connections;
         if let Some(at) = connections.route(event.header.session) {
             connections.deliver(at, event, position);

@@ -56,6 +56,34 @@ wire_enum! {
     }
 }
 
+wire_enum! {
+    /// A stage of a command's way through the node.
+    pub enum Stage : u8 {
+        /// From the door until the journaler takes its batch from the ring.
+        RingWait = 0 "ring_wait",
+        /// Until the last command of the batch is appended.
+        Journal = 1 "journal",
+        /// Until the batch is durable under the node's policy.
+        Sync = 2 "sync",
+        /// Until the engine has executed it and its events are handed on.
+        Engine = 3 "engine",
+        /// Until its events are written to the socket.
+        Reply = 4 "reply",
+        /// From the door to the socket.
+        Total = 5 "total",
+    }
+}
+
+wire_enum! {
+    /// Over which time something was counted.
+    pub enum Span : u8 {
+        /// The last whole second.
+        LastSecond = 0 "last_second",
+        /// Since the node started.
+        SinceStart = 1 "since_start",
+    }
+}
+
 wire_struct! {
     /// Client: who it is. First message of a connection.
     pub struct Hello {
@@ -124,6 +152,79 @@ wire_struct! {
     }
 }
 
+wire_struct! {
+    /// Client: say how you are. The answer is a `stage_times` for each stage and span, where the node
+    /// measures them, and then a `node_stats`.
+    pub struct StatsRequest {
+        /// Reserved.
+        _reserved: [Zero; 16],
+    }
+}
+
+wire_struct! {
+    /// Node: what one stage took of the commands of a span, within 6 %.
+    pub struct StageTimes {
+        /// Which stage.
+        stage: Stage,
+        /// Over which time.
+        span: Span,
+        /// Reserved.
+        _reserved: [Zero; 6],
+        /// Commands that count.
+        commands: u64,
+        /// Their mean, ns.
+        mean_ns: u64,
+        /// Half took no longer, ns.
+        p50_ns: u64,
+        /// Nine of ten took no longer, ns.
+        p90_ns: u64,
+        /// 99 of 100 took no longer, ns.
+        p99_ns: u64,
+        /// 999 of 1,000 took no longer, ns.
+        p999_ns: u64,
+        /// The longest, ns.
+        max_ns: u64,
+    }
+}
+
+wire_struct! {
+    /// Node: how it is. Counts are since it started.
+    pub struct NodeStats {
+        /// The node's clock.
+        at: Timestamp,
+        /// When it started.
+        started_at: Timestamp,
+        /// The last journal sequence executed.
+        sequence: u64,
+        /// The last journal sequence that is durable under the node's policy.
+        durable: u64,
+        /// Commands and queries taken.
+        commands: u64,
+        /// Commands and queries answered.
+        answered: u64,
+        /// Commands refused because the ring was full.
+        busy: u64,
+        /// Commits of the journal; 0 where stages are not measured.
+        commits: u64,
+        /// Slots of the ingress ring whose commands are not executed yet.
+        ring_slots_used: u64,
+        /// The most of them in the last whole second.
+        ring_slots_peak: u64,
+        /// Bytes the journal can still take; the largest number where it is not short of room.
+        journal_space: u64,
+        /// Connections open.
+        connections: u64,
+        /// Connections accepted.
+        accepted: u64,
+        /// Connections dropped because they did not read.
+        slow_consumers: u64,
+        /// Connections closed for frames that are none.
+        malformed: u64,
+        /// Sessions whose last client sequence is remembered.
+        sessions: u64,
+    }
+}
+
 /// A session message with its body.
 pub trait SessionMessage: TryFromBytes + IntoBytes + Immutable + KnownLayout + WireStruct {
     /// Code of its kind.
@@ -151,6 +252,9 @@ session_messages! {
     Resend = 0xF003 "resend";
     Watch = 0xF004 "watch";
     Refused = 0xF005 "refused";
+    StatsRequest = 0xF006 "stats";
+    StageTimes = 0xF007 "stage_times";
+    NodeStats = 0xF008 "node_stats";
 }
 
 /// The bytes of a session message.

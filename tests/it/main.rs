@@ -23,6 +23,7 @@ mod scenarios;
 mod settlement_model;
 mod solver;
 mod solver_cases;
+mod stats;
 mod study;
 mod two_ledgers;
 mod wire;

@@ -153,9 +153,13 @@ fn coded_types() -> BTreeMap<&'static str, &'static [(&'static str, u16)]> {
     let mut types = BTreeMap::new();
     let commands = CommandKind::ALL.iter().map(|kind| kind.fields());
     let events = EventKind::ALL.iter().map(|kind| kind.fields());
-    for field in commands.chain(events).flatten() {
+    let messages = SESSION_MESSAGES.iter().map(|(_, _, fields)| *fields);
+    for field in commands.chain(events).chain(messages).flatten() {
         if let WireType::Enum(names) | WireType::Flags(names) = field.wire
-            && !matches!(field.type_name, "CommandKind" | "Reason" | "CancelReason")
+            && !matches!(
+                field.type_name,
+                "CommandKind" | "Reason" | "CancelReason" | "SessionError"
+            )
         {
             types.insert(field.type_name, names);
         }

@@ -3,9 +3,15 @@
 //! Every number has one writer. A stage publishes its progress once per batch, so a reader may lag
 //! a batch behind but never runs ahead of what is true. Nothing here decides what a command does.
 
+mod batches;
+mod stages;
+
+pub use batches::{BatchLog, BatchReader, BatchTimes};
+pub use stages::{Moments, StageClock};
+
 use crate::protocol::units::Timestamp;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A value with its cache lines to itself (two: adjacent lines are fetched together).
@@ -65,71 +71,7 @@ pub struct Progress {
     /// Ring slots whose commands are executed. Written by the executor.
     pub slots_executed: Published,
     /// When the journaler did what, where somebody measures. Written by the journaler.
-    pub batches: OnceLock<BatchLog>,
-}
-
-/// When the journaler worked on one batch of commands, ns since the Unix epoch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BatchTimes {
-    /// The last command of the batch.
-    pub last_sequence: u64,
-    /// When it was taken from the ring.
-    pub taken_at: u64,
-    /// When its last command was appended.
-    pub appended_at: u64,
-    /// When it was durable under the node's policy.
-    pub durable_at: u64,
-}
-
-/// The times of the journaler's batches, for measuring: as many as there is room for, then no more.
-#[derive(Debug)]
-pub struct BatchLog {
-    entries: Box<[[AtomicU64; 4]]>,
-    written: Published,
-}
-
-impl BatchLog {
-    /// An empty log for `batches` batches.
-    pub fn new(batches: usize) -> BatchLog {
-        BatchLog {
-            entries: (0..batches).map(|_| Default::default()).collect(),
-            written: Published::new(0),
-        }
-    }
-
-    /// Adds a batch, in order. For its one writer only.
-    pub fn push(&self, times: BatchTimes) {
-        let at = self.written.get();
-        let Some(entry) = self.entries.get(at as usize) else {
-            return;
-        };
-        let fields = [
-            times.last_sequence,
-            times.taken_at,
-            times.appended_at,
-            times.durable_at,
-        ];
-        for (word, field) in entry.iter().zip(fields) {
-            word.store(field, Ordering::Relaxed);
-        }
-        self.written.set(at + 1);
-    }
-
-    /// The batch that holds command `sequence`, if it was logged.
-    pub fn batch_of(&self, sequence: u64) -> Option<BatchTimes> {
-        let written = &self.entries[..self.written.get() as usize];
-        let at = written.partition_point(|entry| entry[0].load(Ordering::Relaxed) < sequence);
-        let [last_sequence, taken_at, appended_at, durable_at] = written
-            .get(at)?
-            .each_ref()
-            .map(|word| word.load(Ordering::Relaxed));
-        Some(BatchTimes {
-            last_sequence,
-            taken_at,
-            appended_at,
-            durable_at,
-        })
-    }
+    pub batches: OnceLock<Arc<BatchLog>>,
 }
 
 /// Nothing waits for time.
@@ -164,29 +106,4 @@ pub struct GatewayCounters {
     pub slow_consumers: Published,
     /// Connections closed for frames that are none.
     pub malformed: Published,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_command_is_found_in_its_batch_as_far_as_batches_were_logged() {
-        let log = BatchLog::new(3);
-        assert_eq!(log.batch_of(1), None);
-        let times = |last_sequence| BatchTimes {
-            last_sequence,
-            taken_at: last_sequence * 10,
-            appended_at: last_sequence * 10 + 1,
-            durable_at: last_sequence * 10 + 2,
-        };
-        for last in [4, 5, 9, 20] {
-            log.push(times(last));
-        }
-        assert_eq!(log.batch_of(1), Some(times(4)));
-        assert_eq!(log.batch_of(4), Some(times(4)));
-        assert_eq!(log.batch_of(5), Some(times(5)));
-        assert_eq!(log.batch_of(6), Some(times(9)));
-        assert_eq!(log.batch_of(10), None, "no room for the fourth");
-    }
 }
