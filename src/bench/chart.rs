@@ -72,11 +72,153 @@ pub fn draw_growth(path: &Path, labels: &Labels<'_>, series: &[Series<'_>]) -> R
     draw().map_err(|error| format!("cannot draw {}: {error}", path.display()))
 }
 
+/// Draws latencies, ns, over the load that was offered: both axes logarithmic.
+///
+/// # Errors
+/// What kept the file from being written.
+pub fn draw_load(path: &Path, labels: &Labels<'_>, series: &[Series<'_>]) -> Result<(), String> {
+    draw_latencies(path, labels, series, &|x| thousands(x))
+}
+
+/// Draws latencies, ns, over their percentiles. The points' x is [`nines`] of the quantile, so that
+/// the tail has as much room as the middle.
+///
+/// # Errors
+/// What kept the file from being written.
+pub fn draw_percentiles(
+    path: &Path,
+    labels: &Labels<'_>,
+    series: &[Series<'_>],
+) -> Result<(), String> {
+    draw_latencies(path, labels, series, &percent)
+}
+
+/// How many of them lie for each one that lies beyond the quantile: 10 at 0.9, 100 at 0.99.
+pub fn nines(quantile: f64) -> f64 {
+    1.0 / (1.0 - quantile)
+}
+
+fn draw_latencies(
+    path: &Path,
+    labels: &Labels<'_>,
+    series: &[Series<'_>],
+    x_label: &dyn Fn(f64) -> String,
+) -> Result<(), String> {
+    let all = || series.iter().flat_map(|series| series.points);
+    let bounds = |of: fn(&(f64, f64)) -> f64| {
+        all().fold((f64::MAX, f64::MIN), |(low, high), point| {
+            (low.min(of(point)), high.max(of(point)))
+        })
+    };
+    let (left, right) = bounds(|(x, _)| *x);
+    let (low, high) = bounds(|(_, y)| *y);
+    let bottom = 10f64.powf(low.max(1.0).log10().floor());
+    let draw = || -> Result<(), Box<dyn std::error::Error>> {
+        let root = SVGBackend::new(path, (760, 420)).into_drawing_area();
+        root.fill(&WHITE)?;
+        let mut chart = ChartBuilder::on(&root)
+            .caption(labels.title, ("sans-serif", 18))
+            .margin(12)
+            .x_label_area_size(44)
+            .y_label_area_size(70)
+            .build_cartesian_2d(
+                (left..right.max(left * 2.0)).log_scale(),
+                (bottom..high * 1.5).log_scale(),
+            )?;
+        chart
+            .configure_mesh()
+            .light_line_style(BLACK.mix(0.06))
+            .x_desc(labels.x)
+            .y_desc(labels.y)
+            .x_label_formatter(&|x| x_label(*x))
+            .y_label_formatter(&|y| time(*y))
+            .draw()?;
+        for (at, series) in series.iter().enumerate() {
+            let color = Palette99::pick(at).mix(0.9);
+            chart
+                .draw_series(LineSeries::new(
+                    series.points.iter().copied(),
+                    color.stroke_width(2),
+                ))?
+                .label(series.name)
+                .legend(move |(x, y)| {
+                    PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2))
+                });
+        }
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperLeft)
+            .background_style(WHITE.mix(0.8))
+            .border_style(BLACK.mix(0.3))
+            .draw()?;
+        root.present()?;
+        Ok(())
+    };
+    draw().map_err(|error| format!("cannot draw {}: {error}", path.display()))
+}
+
+/// A round number of nanoseconds in few letters.
+fn time(ns: f64) -> String {
+    match ns {
+        ns if ns >= 1e9 => format!("{:.0} s", ns / 1e9),
+        ns if ns >= 1e6 => format!("{:.0} ms", ns / 1e6),
+        ns if ns >= 1e3 => format!("{:.0} us", ns / 1e3),
+        ns => format!("{ns:.0} ns"),
+    }
+}
+
+/// The percentile beyond which one in `nines` lies.
+fn percent(nines: f64) -> String {
+    if nines < 1.5 {
+        return "0 %".into();
+    }
+    let decimals = (nines.log10().round() as usize).saturating_sub(2);
+    format!("{:.*} %", decimals, 100.0 - 100.0 / nines)
+}
+
 /// A round number in few letters.
 fn thousands(x: f64) -> String {
     match x {
         x if x >= 1e6 => format!("{:.0} M", x / 1e6),
         x if x >= 1e3 => format!("{:.0} k", x / 1e3),
         x => format!("{x:.0}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn axes_are_labelled_for_people() {
+        assert_eq!(percent(nines(0.0)), "0 %");
+        assert_eq!(percent(10.0), "90 %");
+        assert_eq!(percent(100.0), "99 %");
+        assert_eq!(percent(1e3), "99.9 %");
+        assert_eq!(percent(1e4), "99.99 %");
+        assert_eq!(time(1e4), "10 us");
+        assert_eq!(time(1e9), "1 s");
+        assert_eq!(thousands(2e5), "200 k");
+    }
+
+    #[test]
+    fn pictures_are_drawn() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.svg");
+        let labels = Labels {
+            title: "title",
+            x: "offered",
+            y: "latency",
+        };
+        let series = [Series {
+            name: "p50",
+            points: &[(1e3, 5e4), (1e4, 6e4), (1e5, 9e7)],
+        }];
+        draw_load(&path, &labels, &series).unwrap();
+        let svg = std::fs::read_to_string(&path).unwrap();
+        assert!(svg.contains("offered") && svg.contains("p50") && svg.contains("polyline"));
+        draw_percentiles(&path, &labels, &series).unwrap();
+        assert!(std::fs::read_to_string(&path).unwrap().contains("99.9 %"));
+        assert!(draw_load(Path::new("/nowhere/a.svg"), &labels, &series).is_err());
     }
 }

@@ -4,6 +4,7 @@
 pub mod chart;
 pub mod engine;
 pub mod journal;
+pub mod latency;
 pub mod ledger;
 pub mod pipeline;
 pub mod published;

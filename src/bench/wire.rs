@@ -146,6 +146,8 @@ pub struct Journey {
     pub total: Histogram<u64>,
     /// Commands per second done.
     pub per_second: f64,
+    /// The most commands in flight.
+    pub in_flight_peak: usize,
 }
 
 const STAGES: [&str; 6] = ["request", "ring wait", "journal", "sync", "engine", "reply"];
@@ -167,13 +169,14 @@ impl Wire {
         let mut seen = Vec::with_capacity(frames.len());
         let start = clock().0 + 1_000_000;
         let planned = |at: u64| start + (u128::from(at) * 1_000_000_000 / u128::from(rate)) as u64;
-        let mut sent = 0;
+        let (mut sent, mut in_flight_peak) = (0, 0);
         while (seen.len() as u64) < count {
             let now = clock().0;
             while sent < count && planned(sent) <= now {
                 self.client.submit(&frames[sent as usize])?;
                 sent += 1;
             }
+            in_flight_peak = in_flight_peak.max(self.client.in_flight());
             while let Some(event) = self.client.poll()? {
                 if event.is_last() {
                     let received = clock().0;
@@ -189,6 +192,7 @@ impl Wire {
             stages: STAGES.map(|name| (name, histogram())),
             total: histogram(),
             per_second: count as f64 * 1e9 / (clock().0 - start) as f64,
+            in_flight_peak,
         };
         for (at, (header, batch, received)) in seen.iter().enumerate() {
             // The very first batch may have begun before the log was there.

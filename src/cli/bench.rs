@@ -1,6 +1,8 @@
 //! `millrace bench`: what this machine does with this release.
 
+mod latency;
 mod ledger;
+mod observed;
 mod settlement;
 
 use super::CliError;
@@ -28,6 +30,7 @@ use std::path::{Path, PathBuf};
   millrace bench engine --workload orders --resting 10000000 --instruments 100000
   millrace bench engine --workload transfers --curve --chart accounts.svg
   millrace bench wire --durability disk --rate 20000
+  millrace bench latency --durability disk --chart latency.svg --hdr latency.hlog
   millrace bench wire --workload ledger
   millrace bench wire --workload ledger --batch 1000 --window 1")]
 pub(crate) struct Args {
@@ -64,6 +67,18 @@ pub(crate) struct Args {
     /// Where the time of a single transfer goes, stage by stage, at --rate or 5,000 a second (wire)
     #[arg(long)]
     stages: bool,
+    /// What measuring its stages all the time costs a node (wire)
+    #[arg(long)]
+    stage_times_cost: bool,
+    /// Rates to offer, rising (latency); left out, 1,000 to 2,000,000 a second
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    rates: Vec<u64>,
+    /// How long each rate is offered, seconds (latency)
+    #[arg(long, default_value_t = 2.0, value_parser = seconds)]
+    seconds: f64,
+    /// Write the histograms into an HDR log (latency)
+    #[arg(long, value_name = "FILE")]
+    hdr: Option<PathBuf>,
     /// Seed of the workload
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -87,8 +102,8 @@ pub(crate) struct Args {
     /// queued (settlement) instead
     #[arg(long)]
     curve: bool,
-    /// Draw the curve into an SVG file; that of settlement into two
-    #[arg(long, value_name = "FILE", requires = "curve")]
+    /// Draw the curve into an SVG file; that of settlement and those of latency into two
+    #[arg(long, value_name = "FILE")]
     chart: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
@@ -107,6 +122,8 @@ enum What {
     Pipeline,
     /// A node in a process of its own over TCP, beside a raw echo
     Wire,
+    /// A node over TCP under one offered rate after the other, until it does not keep up
+    Latency,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -135,6 +152,13 @@ fn sessions(text: &str) -> Result<usize, String> {
     number(text, 1_000)
 }
 
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.01..=3_600.0).contains(&seconds) => Ok(seconds),
+        _ => Err(format!("\"{text}\" is not a number from 0.01 to 3600")),
+    }
+}
+
 fn window(text: &str) -> Result<usize, String> {
     number(text, 65_536)
 }
@@ -152,6 +176,11 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
             "--workload ledger is measured over the wire: millrace bench wire --workload ledger";
         return Err(CliError::Usage(why.into()));
     }
+    if args.chart.is_some() && !args.curve && args.what != What::Latency {
+        return Err(CliError::Usage(
+            "--chart draws what --curve measures".into(),
+        ));
+    }
     // Before any thread is pinned: a pinned thread sees one core.
     let machine = machine();
     if !args.json {
@@ -165,6 +194,8 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         What::Settlement => settlement::run(args)?,
         What::Pipeline => run_pipeline(args)?,
         What::Wire if args.workload == Kind::Ledger => ledger::run(args)?,
+        What::Wire if args.stage_times_cost => observed::run(args)?,
+        What::Latency => latency::run(args)?,
         What::Wire if args.stages => run_stages(args)?,
         What::Wire => run_wire(args)?,
     };

@@ -1,0 +1,129 @@
+//! `bench latency`: what a command takes, planned moment to reply, at one offered rate after the other
+//! until the node does not keep up; as a table, JSON, pictures and an HDR log.
+
+use super::{Args, Report, place, wire_config};
+use crate::bench::latency::{
+    LADDER, Step, climb, draw_distributions, draw_over_load, write_hdr_log,
+};
+use crate::bench::wire::Wire;
+use crate::bench::{human, percentiles, yardstick};
+use crate::cli::CliError;
+use crate::cli::terminal::grouped;
+use crate::node::Node;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub(super) fn run(args: &Args) -> Result<Report, CliError> {
+    if args.rates.windows(2).any(|pair| pair[0] >= pair[1]) {
+        return Err(CliError::Usage("--rates must rise".into()));
+    }
+    let rates = match args.rates.as_slice() {
+        [] => &LADDER[..],
+        rates => rates,
+    };
+    let place = place(args)?;
+    let cores = yardstick::cores();
+    // The node runs in this process, so that its journaler can say when it did what; the client is on
+    // another core and speaks TCP as ever.
+    let mut config = wire_config(args, &place.path);
+    config.limits.transfers = 1 << 24;
+    let node = Node::start(&config).map_err(CliError::failed)?;
+    let greeting = node.to_string();
+    yardstick::pin(cores.first().copied());
+    let spin = cores.len() > 1;
+    let mut wire = Wire::open(node.address(), args.accounts.min(100_000), args.seed, spin)
+        .map_err(CliError::failed)?;
+    if !args.json {
+        say!("{greeting}");
+        say!("{}", head());
+    }
+    let time = Duration::from_secs_f64(args.seconds);
+    let steps = climb(&mut wire, node.progress(), rates, time, |step| {
+        if !args.json {
+            say!("{}", line(step));
+        }
+    })
+    .map_err(CliError::failed)?;
+    drop(wire);
+    node.stop();
+    let mut lines = vec![stage_head(&steps[0])];
+    lines.extend(steps.iter().map(stage_line));
+    if steps.last().is_some_and(Step::kept_up) {
+        lines.push("the node kept up with every rate".into());
+    }
+    if let Some(path) = &args.hdr {
+        write_hdr_log(path, &steps).map_err(CliError::Failed)?;
+    }
+    if let Some(path) = &args.chart {
+        let title = format!("One transfer over TCP, durability {}", args.durability);
+        draw_over_load(path, &title, &steps).map_err(CliError::Failed)?;
+        draw_distributions(&beside(path), &title, &steps).map_err(CliError::Failed)?;
+    }
+    let value = json!({
+        "durability": args.durability.to_string(),
+        "node": greeting,
+        "steps": steps.iter().map(to_json).collect::<Vec<_>>(),
+    });
+    Ok((lines, value))
+}
+
+/// The second picture's name: `a.svg` and `a-percentiles.svg`.
+fn beside(path: &Path) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{stem}-percentiles.svg"))
+}
+
+fn head() -> String {
+    format!(
+        "{:>11} {:>11} {:>10} {:>10} {:>10} {:>10} {:>10}",
+        "offered/s", "done/s", "p50", "p99", "p99.9", "max", "in flight"
+    )
+}
+
+fn line(step: &Step) -> String {
+    let total = &step.journey.total;
+    format!(
+        "{:>11} {:>11} {:>10} {:>10} {:>10} {:>10} {:>10}",
+        grouped(step.offered),
+        grouped(step.journey.per_second as u64),
+        human(total.value_at_quantile(0.5)),
+        human(total.value_at_quantile(0.99)),
+        human(total.value_at_quantile(0.999)),
+        human(total.max()),
+        grouped(step.journey.in_flight_peak as u64),
+    )
+}
+
+fn stage_head(step: &Step) -> String {
+    let names = step.journey.stages.iter().map(|(name, _)| *name);
+    let names: String = names
+        .chain(["total"])
+        .map(|name| format!(" {name:>10}"))
+        .collect();
+    format!("\nmeans, which add up:\n{:>11}{names}", "offered/s")
+}
+
+fn stage_line(step: &Step) -> String {
+    let means = step.journey.stages.iter().map(|(_, stage)| stage.mean());
+    let means: String = means
+        .chain([step.journey.total.mean()])
+        .map(|mean| format!(" {:>10}", human(mean as u64)))
+        .collect();
+    format!("{:>11}{means}", grouped(step.offered))
+}
+
+fn to_json(step: &Step) -> Value {
+    let stages = step.journey.stages.iter().map(|(name, stage)| {
+        json!({ "name": name, "mean_ns": stage.mean(), "latency": percentiles(stage) })
+    });
+    json!({
+        "offered_per_second": step.offered,
+        "done_per_second": step.journey.per_second,
+        "kept_up": step.kept_up(),
+        "in_flight_peak": step.journey.in_flight_peak,
+        "total": percentiles(&step.journey.total),
+        "total_mean_ns": step.journey.total.mean(),
+        "stages": stages.collect::<Vec<_>>(),
+    })
+}
