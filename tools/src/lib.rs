@@ -1,5 +1,5 @@
-//! What an operator runs beside a node. `millrace-torture` kills a node under load, over and over,
-//! and compares what its clients were told with what its journal holds.
+//! What an operator runs beside a node. `millrace-torture` does to a node whatever can happen to one,
+//! over and over, and compares what its clients were told with what its journal holds.
 
 //! [`tracer`] holds a process under ptrace, for proofs that kill at every instruction and every call.
 
