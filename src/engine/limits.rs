@@ -95,7 +95,7 @@ impl Limits {
             ("authorisation_steps", self.authorisation_steps, 96),
             ("payments", self.payments, 240),
             ("instruments", self.instruments, 512),
-            ("orders", self.orders, 100),
+            ("orders", self.orders, 104),
             ("special_orders", self.special_orders, 100),
             ("order_sessions", self.order_sessions, 44),
             ("client_order_ids", self.client_order_ids, 64),

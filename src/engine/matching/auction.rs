@@ -42,7 +42,7 @@ impl Matching {
         let crossing = self
             .level_rows(book, Shelf::Bids)
             .take_while(|level| self.ladders.levels[*level].rank <= reach);
-        bids.extend(crossing);
+        bids.extend(crossing.map(|level| (level, NIL)));
         let found = self.best_candidate(book, &bids, best_bid, reference);
         bids.clear();
         self.visit = bids;
@@ -56,14 +56,14 @@ impl Matching {
     fn best_candidate(
         &self,
         book: u32,
-        bids: &[u32],
+        bids: &[(u32, u32)],
         best_bid: Price,
         reference: Option<Price>,
     ) -> Option<Candidate> {
         let reference = self.last_price(book).or(reference);
-        let mut demand: u128 = bids.iter().map(|level| self.open(*level)).sum();
+        let mut demand: u128 = bids.iter().map(|(level, _)| self.open(*level)).sum();
         let mut supply = 0u128;
-        let mut bids = bids.iter().rev().copied().peekable();
+        let mut bids = bids.iter().rev().map(|(level, _)| *level).peekable();
         let mut asks = self.level_rows(book, Shelf::Asks).peekable();
         let price = |level: u32| self.ladders.levels[level].price().0;
         // The lowest of the best so far, the highest as good as it, and of those the nearest.
@@ -113,6 +113,13 @@ impl Matching {
         } else {
             near
         })
+    }
+
+    /// What was last said of an auction: price and volume, 0 and 0 where nothing crosses or none is
+    /// called.
+    pub fn indicative(&self, book: u32) -> (Price, Quantity) {
+        let (price, volume) = self.books[book as usize].indicated;
+        (Price(price), Quantity(volume))
     }
 
     /// Whether price and volume of the auction are not what was last said; they are from now on.

@@ -195,6 +195,10 @@ impl Matching {
             if hot.prev != prev || hot.level != level {
                 return Err(format!("{}: is linked elsewhere", order()));
             }
+            let is_later = prev == NIL || self.orders.cold[prev].turn < cold.turn;
+            if !is_later || cold.turn >= row.turns {
+                return Err(format!("{}: has another turn", order()));
+            }
             let hidden = self.orders.hidden(slot);
             icebergs += u32::from(hidden > 0);
             followers += self

@@ -11,8 +11,8 @@ impl Matching {
     /// Cancels the orders of a participant, of one book or all, of one side or both. `on_cancel` gets
     /// each as it was.
     ///
-    /// Looks only at levels where the participant has orders: n orders on k levels cost a sort of
-    /// n and a walk along k levels.
+    /// Looks only at the participant's orders and their levels: n orders cost a sort of n, however
+    /// many others there are.
     pub fn mass_cancel(
         &mut self,
         participant: u32,
@@ -22,16 +22,12 @@ impl Matching {
     ) {
         let mut slot = self.orders.newest(participant);
         while slot != NIL {
-            self.note_level(slot, book);
+            if self.is_in(slot, book, side) {
+                self.note(slot);
+            }
             slot = self.orders.hot[slot].older;
         }
-        self.cancel_noted(
-            |room, slot| {
-                room.orders.hot[slot].participant == participant
-                    && side.is_none_or(|side| side == room.orders.cold[slot].side())
-            },
-            on_cancel,
-        );
+        self.cancel_noted(on_cancel);
     }
 
     /// Cancels the orders that go with a session, of one participant or all, of one book or all, of
@@ -46,49 +42,41 @@ impl Matching {
     ) {
         let mut slot = self.newest_of_session(session);
         while slot != NIL {
-            self.note_level(slot, book);
+            let owner = self.orders.hot[slot].participant;
+            if participant.is_none_or(|participant| participant == owner)
+                && self.is_in(slot, book, side)
+            {
+                self.note(slot);
+            }
             slot = self.orders.special_mut(slot).session_older;
         }
-        self.cancel_noted(
-            |room, slot| {
-                let owner = room.orders.hot[slot].participant;
-                room.session_of(slot) == Some(session)
-                    && participant.is_none_or(|participant| participant == owner)
-                    && side.is_none_or(|side| side == room.orders.cold[slot].side())
-            },
-            on_cancel,
-        );
+        self.cancel_noted(on_cancel);
     }
 
-    fn note_level(&mut self, slot: u32, book: Option<u32>) {
-        if book.is_none_or(|book| book == self.orders.cold[slot].book) {
-            self.visit.push(self.orders.hot[slot].level);
-        }
+    fn is_in(&self, slot: u32, book: Option<u32>, side: Option<Side>) -> bool {
+        let cold = &self.orders.cold[slot];
+        book.is_none_or(|book| book == cold.book) && side.is_none_or(|side| side == cold.side())
     }
 
-    /// Cancels the condemned orders of the levels noted.
-    fn cancel_noted(
-        &mut self,
-        condemned: impl Fn(&Matching, u32) -> bool,
-        mut on_cancel: impl FnMut(OrderView),
-    ) {
+    fn note(&mut self, slot: u32) {
+        self.visit.push((self.orders.hot[slot].level, slot));
+    }
+
+    /// Cancels the orders noted: levels in their order, and at each the first come first.
+    fn cancel_noted(&mut self, mut on_cancel: impl FnMut(OrderView)) {
         let mut visit = std::mem::take(&mut self.visit);
-        visit.sort_unstable_by_key(|level| {
+        visit.sort_unstable_by_key(|(level, _)| {
             let level = &self.ladders.levels[*level];
             (level.book, level.shelf(), level.rank)
         });
-        visit.dedup();
-        for level in visit.drain(..) {
-            let mut slot = self.ladders.levels[level].first;
-            while slot != NIL {
-                let next = self.orders.hot[slot].next;
-                if condemned(self, slot) {
-                    on_cancel(self.orders.view(slot, self.price(slot)));
-                    self.remove(slot);
-                }
-                slot = next;
+        for of_level in visit.chunk_by_mut(|one, next| one.0 == next.0) {
+            of_level.sort_unstable_by_key(|(_, slot)| self.orders.cold[*slot].turn);
+            for (_, slot) in of_level {
+                on_cancel(self.orders.view(*slot, self.price(*slot)));
+                self.remove(*slot);
             }
         }
+        visit.clear();
         self.visit = visit;
     }
 

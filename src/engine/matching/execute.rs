@@ -123,7 +123,7 @@ impl Matching {
         if let Some((first, last)) = traded {
             self.note_trades(book, first, last);
         }
-        if is_special {
+        if is_special && leaves != hot.leaves {
             self.note_list(taker);
         }
         outcome
@@ -164,6 +164,12 @@ impl Matching {
         debug_assert_eq!(row.first, slot);
         row.first = next;
         let last = std::mem::replace(&mut row.last, slot);
+        if row.turns == u32::MAX {
+            self.number_anew(level, slot);
+        }
+        let row = &mut self.ladders.levels[level];
+        self.orders.cold[slot].turn = row.turns;
+        row.turns += 1;
         self.orders.hot[next].prev = NIL;
         self.orders.hot[last].next = slot;
         let hot = &mut self.orders.hot[slot];

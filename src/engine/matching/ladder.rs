@@ -168,7 +168,8 @@ pub(super) struct Level {
     pub(super) icebergs: u32,
     /// Orders of it that follow the market.
     pub(super) followers: u32,
-    reserved: u32,
+    /// The turn of the next order to come; [`u32::MAX`] is none.
+    pub(super) turns: u32,
 }
 
 impl Level {
@@ -397,7 +398,7 @@ impl Ladders {
             free: NIL,
             icebergs: 0,
             followers: 0,
-            reserved: 0,
+            turns: 0,
         };
         if page == NIL {
             side.top = level | LEVEL;

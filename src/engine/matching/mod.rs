@@ -142,8 +142,9 @@ pub struct Matching {
     ids: ClientIds,
     sessions: Sessions,
     lists: Lists,
-    /// Levels a mass cancel has to visit; room for one per order, empty between commands.
-    visit: Vec<u32>,
+    /// Orders that a mass cancel takes out behind their levels, or the levels that an auction looks
+    /// at; room for all, empty between commands.
+    visit: Vec<(u32, u32)>,
     /// Orders whose stop price has traded, in the order in which they wake; empty between commands.
     triggered: VecDeque<u32>,
     /// Deadlines of orders that have ended, for whoever keeps them; empty between commands.
@@ -386,6 +387,15 @@ impl Matching {
         self.side(book, side).orders
     }
 
+    /// Calls `visit` with every order alive, in no order that means anything.
+    pub fn for_each_live(&self, mut visit: impl FnMut(OrderView)) {
+        for slot in 1..self.orders.pool.fresh {
+            if self.orders.cold[slot].state().is_live() {
+                visit(self.order(Slot(slot)));
+            }
+        }
+    }
+
     /// Orders alive, over all books.
     pub fn live_orders(&self) -> u32 {
         self.orders.pool.used
@@ -478,6 +488,12 @@ impl Matching {
         row.total += u128::from(hot.leaves);
         row.orders += 1;
         let (last, shown) = (hot.prev, hot.leaves);
+        if row.turns == u32::MAX {
+            self.number_anew(level, slot);
+        }
+        let row = &mut self.ladders.levels[level];
+        self.orders.cold[slot].turn = row.turns;
+        row.turns += 1;
         if last == NIL {
             row.first = slot;
         } else {
@@ -486,6 +502,20 @@ impl Matching {
         if self.books[book as usize].is_published {
             self.record(ChangeKind::Add, slot, level, shown);
         }
+    }
+
+    /// Gives the orders of a level turns from 0 on, in their order: it has run out of them. `coming`
+    /// is about to come behind them.
+    #[cold]
+    fn number_anew(&mut self, level: u32, coming: u32) {
+        let mut turns = 0;
+        let mut slot = self.ladders.levels[level].first;
+        while slot != NIL && slot != coming {
+            self.orders.cold[slot].turn = turns;
+            turns += 1;
+            slot = self.orders.hot[slot].next;
+        }
+        self.ladders.levels[level].turns = turns;
     }
 
     /// Ends an order that is not in the book: its ids are finished, its slot is free.

@@ -63,7 +63,8 @@ pub(super) struct Cold {
     reserved: [u8; 2],
     /// Its row among the specials, [`NIL`] for a plain order.
     pub(super) special: u32,
-    reserved_end: u32,
+    /// In the book: more than that of those before it at its level, less than that of those behind.
+    pub(super) turn: u32,
 }
 
 /// Where a slot is in its life.
@@ -262,7 +263,7 @@ impl Orders {
             post_only: u8::from(order.post_only),
             reserved: [0; 2],
             special: NIL,
-            reserved_end: 0,
+            turn: 0,
         };
     }
 
