@@ -26,6 +26,7 @@
 //! and sends from there again.
 
 use crate::protocol::command::CommandKind;
+use crate::protocol::event::Event;
 use crate::protocol::frame::{CommandFrame, EventSlot, Prefix, QUERY_ANSWER};
 use crate::protocol::session::{
     FIRST_SESSION_KIND, Hello, NodeStats, Refused, SESSION_HEADER_BYTES, SessionError,
@@ -199,8 +200,10 @@ pub struct Client {
     flight: Flight,
     going_back: Option<GoingBack>,
     watch_from: Option<u64>,
-    /// Whose drop copy is watched; nobody where everything is.
-    watched: Vec<u32>,
+    /// What is watched; nothing where everything is.
+    watched: Vec<(WatchScope, u32)>,
+    /// Sequence and index behind the last event watched: what is older came before.
+    watched_to: (u64, u32),
     input: Vec<u8>,
     input_start: usize,
     input_end: usize,
@@ -260,6 +263,7 @@ impl Client {
             going_back: None,
             watch_from: None,
             watched: Vec::new(),
+            watched_to: (0, 0),
             input: vec![0; 256 << 10],
             input_start: 0,
             input_end: 0,
@@ -417,10 +421,7 @@ impl Client {
     /// Asks for every event of the node: from now on where `from_sequence` is 0, else from that
     /// journal sequence on, as far as the node still keeps them.
     pub fn watch(&mut self, from_sequence: u64) -> Result<(), ClientError> {
-        self.watch_from = Some(from_sequence);
-        self.watched.clear();
-        self.flush()?;
-        self.say_watch(from_sequence).map_err(ClientError::Io)
+        self.watch_only(Vec::new(), from_sequence)
     }
 
     /// Asks for the drop copy of these participants: their execution reports and trades, whoever
@@ -430,34 +431,65 @@ impl Client {
         participants: &[u32],
         from_sequence: u64,
     ) -> Result<(), ClientError> {
+        let whose = participants.iter().map(|it| (WatchScope::DropCopy, *it));
+        self.watch_only(whose.collect(), from_sequence)
+    }
+
+    /// Asks for the drop copy of these participants and of everybody who joins the group from now
+    /// on: whom the node creates in it is told by `ok`, and copied after that.
+    pub fn watch_drop_copy_of_group(
+        &mut self,
+        group: u32,
+        participants: &[u32],
+        from_sequence: u64,
+    ) -> Result<(), ClientError> {
+        let whose = participants.iter().map(|it| (WatchScope::DropCopy, *it));
+        let group = std::iter::once((WatchScope::DropCopyGroup, group));
+        self.watch_only(group.chain(whose).collect(), from_sequence)
+    }
+
+    /// Asks for the market data of these instruments: trades, phases, indicative prices, and the
+    /// changes of books that are published; from where as for [`Client::watch`].
+    pub fn watch_market_data(
+        &mut self,
+        instruments: &[u32],
+        from_sequence: u64,
+    ) -> Result<(), ClientError> {
+        let of = instruments.iter().map(|it| (WatchScope::MarketData, *it));
+        self.watch_only(of.collect(), from_sequence)
+    }
+
+    fn watch_only(
+        &mut self,
+        watched: Vec<(WatchScope, u32)>,
+        from_sequence: u64,
+    ) -> Result<(), ClientError> {
         self.watch_from = Some(from_sequence);
-        self.watched = participants.to_vec();
+        self.watched = watched;
+        self.watched_to = (0, 0);
         self.flush()?;
         self.say_watch(from_sequence).map_err(ClientError::Io)
     }
 
     fn say_watch(&mut self, from_sequence: u64) -> io::Result<()> {
-        let mut watch = Watch {
-            from_sequence: 0,
-            on: Bool::Yes,
-            scope: WatchScope::Everything,
-            _reserved: [Zero::Zero; 2],
-            participant: ParticipantId(0),
+        let everything = [(WatchScope::Everything, 0)];
+        let watched = match &self.watched[..] {
+            [] => &everything[..],
+            some => some,
         };
-        let watched = std::mem::take(&mut self.watched);
-        for (at, participant) in watched.iter().enumerate() {
-            watch.scope = WatchScope::DropCopy;
-            watch.participant = ParticipantId(*participant);
+        let mut message = Vec::new();
+        for (at, (scope, id)) in watched.iter().enumerate() {
             // The last one says from where, when all are known.
-            if at + 1 < watched.len() {
-                self.say(&watch)?;
-            }
+            let is_last = at + 1 == watched.len();
+            message.extend(encode(&Watch {
+                from_sequence: if is_last { from_sequence } else { 0 },
+                on: Bool::Yes,
+                scope: *scope,
+                _reserved: [Zero::Zero; 2],
+                participant: ParticipantId(*id),
+            }));
         }
-        self.watched = watched;
-        self.say(&Watch {
-            from_sequence,
-            ..watch
-        })
+        (&self.stream).write_all(&message)
     }
 
     /// Asks the node how it is and waits for the answer. Events that come meanwhile are kept.
@@ -569,7 +601,12 @@ impl Client {
                     .ok_or_else(|| ClientError::Protocol("node stats that are none".into()))?;
                 let stages = std::mem::take(&mut self.stages);
                 self.stats = Some(Stats { node, stages });
-            } else if frame.kind != Welcome::KIND {
+            } else if let (Welcome::KIND, Some(welcome)) = (frame.kind, decode::<Welcome>(bytes)) {
+                // Where the watch begins that was asked for from now on.
+                if let Some(from @ 0) = &mut self.watch_from {
+                    *from = welcome.sequence + 1;
+                }
+            } else {
                 return Err(ClientError::Protocol(format!("kind {:#x}", frame.kind)));
             }
         }
@@ -617,7 +654,16 @@ impl Client {
             }
         } else if self.watch_from.is_none() || is_answer {
             return;
+        } else if header.session != self.session {
+            // After a reconnect, and where more is watched, events may come again.
+            let after = (header.sequence, header.index + 1);
+            if after <= self.watched_to {
+                return;
+            }
+            self.watched_to = after;
+            self.note_member(&event);
         }
+        let header = &event.header;
         if let Some(from) = &mut self.watch_from
             && !is_answer
         {
@@ -626,6 +672,19 @@ impl Client {
             *from = header.sequence + u64::from(event.is_last());
         }
         self.received.push_back(event);
+    }
+
+    /// Who has joined a watched group is watched, also after a reconnect.
+    fn note_member(&mut self, event: &EventSlot) {
+        if let Some(Event::Ok(done)) = event.event()
+            && done.group != 0
+            && self
+                .watched
+                .contains(&(WatchScope::DropCopyGroup, done.group))
+        {
+            self.watched
+                .push((WatchScope::DropCopy, done.participant.0));
+        }
     }
 
     fn take_refusal(&mut self, refused: &Refused) -> Result<(), ClientError> {

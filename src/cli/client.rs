@@ -7,7 +7,7 @@ use crate::client::{Client, ClientError, Options};
 use crate::protocol::event::Event;
 use crate::protocol::frame::CommandFrame;
 use crate::protocol::script::ScriptParser;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -19,6 +19,7 @@ use std::time::Duration;
   millrace client submit day.jsonl
   millrace client query account 1
   millrace client watch book --instrument 1
+  millrace client watch book --instrument 1 --depth 5 --once
   millrace client watch drop-copy --participant 7 --participant 8 --from 1000
   millrace client watch drop-copy --group 3
   millrace client stats --every 1
@@ -67,7 +68,7 @@ enum What {
         /// Whose drop copy; may be given many times
         #[arg(long, value_name = "N")]
         participant: Vec<u32>,
-        /// Whose drop copy: those who are of this group now
+        /// Whose drop copy: those who are of this group, now or later
         #[arg(long, value_name = "G")]
         group: Option<NonZeroU32>,
         /// Which book
@@ -82,6 +83,9 @@ enum What {
         /// Events to print, or pictures of the book to draw, at most
         #[arg(long)]
         limit: Option<u64>,
+        /// Draw the book as it is and no more: as `--limit 1`
+        #[arg(long, conflicts_with = "limit")]
+        once: bool,
     },
 }
 
@@ -164,30 +168,34 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
             what: Watched::Events,
             from,
             limit,
+            once,
             ..
-        } => watch(args, *from, *limit),
+        } => watch(args, *from, limit.or(once.then_some(1))),
         What::Watch {
             what: Watched::DropCopy,
             participant,
             group,
             from,
             limit,
+            once,
             ..
         } => {
+            let limit = limit.or(once.then_some(1));
             if participant.is_empty() && group.is_none() {
                 return Err(CliError::Usage(
                     "whose drop copy? --participant or --group".into(),
                 ));
             }
-            watch_drop_copy(args, participant, *group, *from, *limit)
+            watch_drop_copy(args, participant, *group, *from, limit)
         }
         What::Watch {
             what: Watched::Book,
             instrument,
             depth,
             limit,
+            once,
             ..
-        } => watch_book(args, *instrument, *depth, *limit),
+        } => watch_book(args, *instrument, *depth, limit.or(once.then_some(1))),
     }
 }
 
@@ -278,13 +286,17 @@ fn watch_drop_copy(
 ) -> Result<(), CliError> {
     let mut client = connect(args, patient())?;
     let mut whose = participants.to_vec();
-    if let Some(group) = group {
-        let members = members_of(&mut client, group)?;
-        whose.extend(members);
-    }
-    client
-        .watch_drop_copy(&whose, from)
-        .map_err(CliError::failed)?;
+    let watching = match group {
+        Some(group) => {
+            // First, so that nobody joins unseen while it is asked who is in it.
+            let following = client.watch_drop_copy_of_group(group.get(), &whose, 0);
+            following.map_err(CliError::failed)?;
+            whose.extend(members_of(&mut client, group)?);
+            client.watch_drop_copy_of_group(group.get(), &whose, from)
+        }
+        None => client.watch_drop_copy(&whose, from),
+    };
+    watching.map_err(CliError::failed)?;
     print_watched(client, limit)
 }
 
@@ -342,9 +354,10 @@ fn print_watched(mut client: Client, limit: Option<u64>) -> Result<(), CliError>
 }
 
 /// How often a watched book is asked for.
-const REDRAW: Duration = Duration::from_millis(200);
+const REDRAW: Duration = Duration::from_millis(100);
 
-/// Draws a book, in place on a terminal, each time it is not what was drawn last.
+/// Draws a book each time it is not what was drawn last: in place on a terminal, as one more block
+/// of lines elsewhere.
 fn watch_book(
     args: &Args,
     instrument: u32,
@@ -354,23 +367,59 @@ fn watch_book(
     let question = Query::Book { instrument, depth }.line();
     let parsed = ScriptParser::default().parse(&question);
     let frame: CommandFrame = parsed.map_err(CliError::Usage)?.expect("not blank");
-    let mut client = connect(args, Options::default())?;
-    let in_place = std::io::stdout().is_terminal();
+    let mut client = connect(
+        args,
+        Options {
+            // A node that is started again is drawn again.
+            reconnect: Duration::from_secs(60),
+            ..Options::default()
+        },
+    )?;
+    client
+        .watch_market_data(&[instrument], 0)
+        .map_err(CliError::failed)?;
+    let is_terminal = std::io::stdout().is_terminal();
+    let mut tape = book::Tape::default();
     let (mut drawn, mut last) = (0, String::new());
     while limit.is_none_or(|limit| drawn < limit) {
-        let answer = client.call(&frame).map_err(CliError::failed)?;
+        let answer = match client.call(&frame) {
+            Ok(answer) => answer,
+            // Trades that this reader was too slow for are not in the tape; the book is asked anew.
+            Err(ClientError::WatchGone { .. }) => continue,
+            Err(error) => return Err(CliError::failed(error)),
+        };
         if let Some(Event::Rejected(why)) = answer.first().and_then(|slot| slot.event()) {
-            return Err(CliError::failed(why.reason));
+            return Err(CliError::failed(format!(
+                "instrument {instrument}, depth {depth}: {}",
+                why.reason
+            )));
         }
-        let picture = book::draw(&answer);
+        while let Some(event) = client.received() {
+            tape.hear(&event);
+        }
+        let picture = book::draw(&answer, &tape);
         // The first line names the command: only what follows is the book.
         if picture.lines().skip(1).ne(last.lines().skip(1)) {
-            let clear = if in_place { "\x1b[2J\x1b[H" } else { "" };
-            say!("{clear}{picture}");
+            let shown = if is_terminal {
+                book::in_place(&picture, drawn == 0)
+            } else {
+                format!("{picture}\n")
+            };
+            let mut out = std::io::stdout().lock();
+            // Whoever reads has gone: so does this.
+            if out
+                .write_all(shown.as_bytes())
+                .and_then(|()| out.flush())
+                .is_err()
+            {
+                return Ok(());
+            }
             last = picture;
             drawn += 1;
         }
-        std::thread::sleep(REDRAW);
+        if limit != Some(drawn) {
+            std::thread::sleep(REDRAW);
+        }
     }
     Ok(())
 }

@@ -46,8 +46,8 @@ use crate::protocol::frame::CommandRef;
 use crate::protocol::units::{AccountId, Timestamp, TransferId};
 use handlers::hints::{self, Sides};
 use handlers::{
-    administration, approvals as four_eyes, authorisations as authorised, batches, clock, groups,
-    orders, participants, payments, queries, reference_data as setup, release, saving,
+    administration, approvals as four_eyes, authorisations as authorised, batches, clock, cycles,
+    groups, orders, participants, payments, queries, reference_data as setup, release, saving,
     throttles as throttled,
 };
 use state::State;
@@ -225,6 +225,7 @@ impl Engine {
             | Command::QueryThrottles(_)
             | Command::QueryDay(_)
             | Command::QueryCredit(_)
+            | Command::QueryPositions(_)
             | Command::QueryParticipants(_) => unreachable!("queries are answered, not executed"),
         }
     }
@@ -278,6 +279,7 @@ impl Engine {
             Command::QueryParticipants(asked) => {
                 participants::query_participants(state, asked, out)
             }
+            Command::QueryPositions(asked) => cycles::query_positions(state, asked, out),
             Command::QueryThrottles(_) => throttled::query_throttles(state, out),
             _ => panic!("commands are executed, not answered"),
         }

@@ -1,8 +1,9 @@
 //! Positions: what was traded in instruments that settle in cycles, summed per instrument and
 //! participant until the cycle ends.
 //!
-//! A row is opened with the first order of a participant in such an instrument and stays, so a fill
-//! always finds the rows of both sides. What a position owes is held on its accounts: it came out of
+//! A row is opened with the first order of a participant in such an instrument and stays for the
+//! business day, so a fill always finds the rows of both sides; at its end those are given back whose
+//! participants have no order left there. What a position owes is held on its accounts: it came out of
 //! the holds of the orders that traded. What it is owed is nowhere yet: nobody can spend it.
 
 use super::index::{Handle, Index, hash_64};
@@ -34,7 +35,9 @@ pub(super) struct PositionRow {
     pub(super) quote_account: Handle,
     /// Next position of the same instrument, in order of opening.
     next: u32,
-    reserved: [u8; 8],
+    /// An order needs it; 0 between commands.
+    is_kept: u32,
+    reserved: [u8; 4],
 }
 
 const _: () = assert!(size_of::<PositionRow>() == 128);
@@ -133,9 +136,16 @@ impl Positions {
 
     fn push(&mut self, row: PositionRow) {
         let at = self.rows.len() as u32;
-        let book = row.book as usize;
         self.by_account.insert(hash(row.book, row.base_account), at);
-        self.rows.push(PositionRow { next: NONE, ..row });
+        self.rows.push(row);
+        self.chain(at);
+    }
+
+    /// Puts a row behind the others of its instrument.
+    fn chain(&mut self, at: u32) {
+        let row = &mut self.rows[at as usize];
+        row.next = NONE;
+        let book = row.book as usize;
         if self.by_book.len() <= book {
             self.by_book.resize(book + 1, (NONE, NONE));
         }
@@ -196,6 +206,40 @@ impl Positions {
                 next: row.next,
                 ..PositionRow::zeroed()
             };
+        }
+    }
+
+    /// Whether there is no row.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The row of an order, where its instrument has any, is not to be given back.
+    pub(super) fn keep(&mut self, book: Handle, base_account: Handle) {
+        if self
+            .by_book
+            .get(book as usize)
+            .is_some_and(|rows| rows.0 != NONE)
+            && let Some(at) = self.find(book, base_account)
+        {
+            self.rows[at as usize].is_kept = 1;
+        }
+    }
+
+    /// Gives back every row that is not kept and has not traded. Those that stay keep their order.
+    pub(super) fn give_back(&mut self) {
+        let mut rows = std::mem::take(&mut self.rows);
+        rows.retain(|row| row.is_kept != 0 || !row.is_empty());
+        self.by_account.clear();
+        self.by_book.fill((NONE, NONE));
+        for (at, row) in rows.iter_mut().enumerate() {
+            row.is_kept = 0;
+            self.by_account
+                .insert(hash(row.book, row.base_account), at as u32);
+        }
+        self.rows = rows;
+        for at in 0..self.rows.len() {
+            self.chain(at as u32);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::buffers::{Input, Output};
 use super::delivery::{CatchUp, refused};
-use super::drop_copy::DropCopy;
+use super::watched::Watched;
 use crate::protocol::session::{SessionError, SessionMessage, encode};
 use mio::net::TcpStream;
 use std::io::{self, ErrorKind, Read};
@@ -19,10 +19,10 @@ pub struct Connection {
     pub(super) output: Output,
     /// 0 until it said hello.
     pub(super) session: u64,
-    /// Whether it is sent every event.
+    /// Whether it is sent events that are not its own.
     pub(super) watches: bool,
-    /// Whose events it watches.
-    pub(super) drop_copy: DropCopy,
+    /// Which.
+    pub(super) watched: Watched,
     pub(super) catch_up: Option<CatchUp>,
     /// Whether the socket may hold something to read.
     pub(super) readable: bool,
@@ -63,7 +63,7 @@ impl Connection {
             output: Output::new(write_bytes),
             session: 0,
             watches: false,
-            drop_copy: DropCopy::default(),
+            watched: Watched::default(),
             catch_up: None,
             readable: true,
             writable: true,

@@ -46,13 +46,14 @@ pub enum Caught {
 }
 
 impl Connection {
-    /// Whether this event is for this connection.
+    /// Whether this event, the next there is, is for this connection.
     #[inline]
-    pub fn wants(&self, event: &EventSlot) -> bool {
+    pub fn wants(&mut self, event: &EventSlot) -> bool {
+        self.watched.hear(event);
         event.header.session == self.session
             || (self.watches
                 && event.header.flags & QUERY_ANSWER == 0
-                && self.drop_copy.admits(event))
+                && self.watched.admits(event))
     }
 
     /// An event that just came out, at `position`.

@@ -13,8 +13,8 @@
 mod buffers;
 mod connection;
 mod delivery;
-mod drop_copy;
 mod stats;
+mod watched;
 
 use crate::config;
 use crate::pipeline::threads::Signal;
@@ -27,7 +27,7 @@ use crate::protocol::frame::{
 };
 use crate::protocol::session::{
     FIRST_SESSION_KIND, Hello, Resend, SESSION_HEADER_BYTES, SessionError, SessionMessage,
-    StatsRequest, Watch, WatchScope, Welcome, decode,
+    StatsRequest, Watch, Welcome, decode,
 };
 use crate::protocol::units::Timestamp;
 use crate::protocol::wire::Zero;
@@ -35,7 +35,6 @@ use crate::telemetry::{GatewayCounters, StageClock, clock};
 use buffers::Front;
 use connection::{Connection, Received};
 use delivery::Caught;
-use drop_copy::DropCopy;
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 use stats::Stats;
@@ -44,6 +43,7 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use watched::Watched;
 
 const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
@@ -512,9 +512,11 @@ impl Replies for Gateway {
         }
         for index in 0..connections.watchers.len() {
             let at = connections.watchers[index];
-            let watcher = connections.slots[at].as_ref();
+            let Some(watcher) = connections.slots[at].as_mut() else {
+                continue;
+            };
             // Its own replies have gone to it above.
-            if watcher.is_some_and(|it| it.session != event.header.session && it.wants(event)) {
+            if watcher.wants(event) && watcher.session != event.header.session {
                 connections.deliver(at, event, position);
             }
         }
@@ -698,25 +700,26 @@ impl Connections {
         self.watchers.retain(|watcher| *watcher != at);
         let goes_on = connection.watches;
         connection.watches = watch.on.is_yes();
-        match watch.scope {
-            WatchScope::DropCopy if connection.watches => {
-                if !goes_on {
-                    connection.drop_copy = DropCopy::default();
-                }
-                if !connection.drop_copy.add(watch.participant.0) {
-                    return connection.close(SessionError::Malformed);
-                }
-            }
-            WatchScope::DropCopy | WatchScope::Everything => {
-                connection.drop_copy = DropCopy::default();
-            }
+        if !goes_on || !connection.watches {
+            connection.watched = Watched::default();
         }
         if !connection.watches {
             return;
         }
+        if !connection.watched.add(watch.scope, watch.participant.0) {
+            return connection.close(SessionError::Malformed);
+        }
         self.watchers.push(at);
         let from = watch.from_sequence;
-        if from != 0 {
+        if from == 0 {
+            // So that it can go on from there, also where it hears nothing for long.
+            connection.say(&Welcome {
+                session: connection.session,
+                last_client_sequence: ingress.sessions().last_client_sequence(connection.session),
+                sequence: window.complete_to(),
+                at: clock(),
+            });
+        } else {
             if from < window.complete_from() {
                 connection.refuse(SessionError::RepliesGone, 0, window.complete_from());
             }

@@ -4,7 +4,7 @@
 //! A position counts events since the window was made and never repeats, so a reader that holds a
 //! position knows whether what it wants is still there.
 
-use crate::protocol::frame::{EventSlot, QUERY_ANSWER};
+use crate::protocol::frame::{EventSlot, LAST_EVENT, QUERY_ANSWER};
 
 /// The last so many events.
 pub struct ReplyWindow {
@@ -58,6 +58,16 @@ impl ReplyWindow {
     /// The first journal sequence from which on every event is kept.
     pub fn complete_from(&self) -> u64 {
         self.complete_from
+    }
+
+    /// The last journal sequence of which every event has come.
+    pub fn complete_to(&self) -> u64 {
+        let Some(last) = self.head.checked_sub(1) else {
+            return self.complete_from - 1;
+        };
+        let last = self.get(last);
+        let is_done = last.header.flags & (LAST_EVENT | QUERY_ANSWER) != 0;
+        last.header.sequence - u64::from(!is_done)
     }
 
     /// The event at `position`, which must be kept still.

@@ -1075,6 +1075,18 @@ wire_struct! {
 }
 
 wire_struct! {
+    /// Asks for what an instrument's next cycle will move.
+    pub struct QueryPositions {
+        /// The instrument.
+        instrument: InstrumentId,
+        /// Only this participant's, 0 for all.
+        participant: ParticipantId = 0,
+        /// Reserved.
+        _reserved: [Zero; 8],
+    }
+}
+
+wire_struct! {
     /// Carries nothing: tick, query_digest.
     pub struct Empty {
         /// Reserved.
@@ -1516,6 +1528,8 @@ commands! {
     QueryGroup = 1060 "query_group", PaymentRef;
     /// Asks for the participants, or those of a group.
     QueryParticipants = 1070 "query_participants", QueryParticipants;
+    /// Asks for what an instrument's next cycle will move.
+    QueryPositions = 1041 "query_positions", QueryPositions;
 }
 
 impl CommandKind {

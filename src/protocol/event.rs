@@ -3,7 +3,7 @@
 
 use super::command::{
     AccountFlags, Algorithm, CommandKind, DayPhase, GroupProcedure, InstrumentPhase, OrderType,
-    ParticipantState, Priority, Side, ThrottledKind, TimeInForce, TransferFlags,
+    ParticipantState, Priority, Settlement, Side, ThrottledKind, TimeInForce, TransferFlags,
 };
 use super::reason::{CancelReason, Reason};
 use super::units::{
@@ -88,7 +88,13 @@ wire_struct! {
         /// Which.
         cmd: CommandKind,
         /// Reserved.
-        _reserved: [Zero; 14],
+        _reserved: [Zero; 2],
+        /// The participant that it created, 0 where it did not.
+        participant: ParticipantId = 0,
+        /// The group of that participant, 0 for none.
+        group: u32 = 0,
+        /// Reserved.
+        _reserved_end: [Zero; 4],
     }
 }
 
@@ -99,8 +105,12 @@ wire_struct! {
         cmd: CommandKind,
         /// Why.
         reason: Reason,
+        /// Who wanted to cancel or replace an order, 0 for any other command.
+        participant: ParticipantId = 0,
+        /// Whether `id` is an order's at the engine, and not its participant's.
+        by_order_id: Bool = 0,
         /// Reserved.
-        _reserved: [Zero; 12],
+        _reserved: [Zero; 7],
         /// The id the command carried.
         id: u128,
     }
@@ -476,12 +486,22 @@ wire_struct! {
         instrument: InstrumentId,
         /// Its phase.
         phase: InstrumentPhase,
+        /// Whether anything has traded.
+        has_traded: Bool = 0,
         /// Reserved.
-        _reserved: [Zero; 3],
+        _reserved: [Zero; 2],
         /// Bid levels that follow.
         bids: u32,
         /// Ask levels that follow.
         asks: u32,
+        /// The last price that traded, ticks.
+        last_price: Price = 0,
+        /// What an auction would do now: its price, ticks.
+        indicative_price: Price = 0,
+        /// And its lots; 0 where nothing crosses, or no auction is called.
+        indicative_volume: Quantity = 0,
+        /// Reserved.
+        _reserved_end: [Zero; 8],
     }
 }
 
@@ -899,6 +919,58 @@ wire_struct! {
     }
 }
 
+wire_struct! {
+    /// Head of the answer to query_positions: what a cycle would be that settled now.
+    pub struct Positions {
+        /// The instrument.
+        instrument: InstrumentId,
+        /// How it settles.
+        settlement: Settlement,
+        /// Reserved.
+        _reserved: [Zero; 3],
+        /// Positions there are; the first 1,024 of them follow.
+        count: u32,
+        /// Reserved.
+        _reserved_end: [Zero; 4],
+        /// Trades so far.
+        trades: u64,
+        /// Reserved.
+        _reserved_trades: [Zero; 8],
+        /// What they are worth, quote minor units.
+        value: Amount,
+        /// How much of that will not have to move.
+        netted: Amount,
+    }
+}
+
+wire_struct! {
+    /// What the next cycle will move for one participant, minor units.
+    pub struct Position {
+        /// The instrument.
+        instrument: InstrumentId,
+        /// Who traded.
+        participant: ParticipantId,
+        /// Its account in the base asset.
+        base_account: AccountId,
+        /// Its account in the quote asset.
+        quote_account: AccountId,
+        /// Reserved.
+        _reserved: [Zero; 8],
+        /// Base that will go.
+        base_out: Amount,
+        /// Base that will come.
+        base_in: Amount,
+        /// Quote that will come, fees taken off; below zero it will go.
+        quote: i128,
+        /// Fees in it; below zero rebates.
+        fees: i128,
+        /// Base held for it.
+        base_held: Amount,
+        /// Quote held for it.
+        quote_held: Amount,
+    }
+}
+
 macro_rules! events {
     ($( $(#[doc = $doc:literal])* $variant:ident = $code:literal $text:literal, $body:ident ; )*) => {
         wire_enum! {
@@ -1055,4 +1127,8 @@ events! {
     Participants = 90 "participants", Participants;
     /// A participant.
     Participant = 91 "participant", Participant;
+    /// Answer to query_positions.
+    Positions = 88 "positions", Positions;
+    /// What the next cycle will move for one participant.
+    Position = 89 "position", Position;
 }

@@ -116,8 +116,12 @@ impl OpenLine {
             Some(kind @ EventKind::Group) => line.open(kind, &["legs"], &["count"], body),
             Some(kind) => {
                 for field in kind.fields() {
-                    // Says how many events make the line.
-                    if (kind, field.name) != (EventKind::Proposal, "parts") {
+                    // One says how many events make the line, the other which id it names.
+                    let is_silent = matches!(
+                        (kind, field.name),
+                        (EventKind::Proposal, "parts") | (EventKind::Rejected, "by_order_id")
+                    );
+                    if !is_silent {
                         write_field(&mut line.head, name, field, body);
                     }
                 }
@@ -181,7 +185,11 @@ fn write_own_id(out: &mut String, body: &[u8]) {
     let Some(kind) = CommandKind::from_code(code) else {
         return;
     };
-    if let Some(name) = own_id_field(kind).filter(|name| *name != "id") {
+    let own = match number_of(fields, "by_order_id", body) {
+        0 => own_id_field(kind),
+        _ => Some("order_id"),
+    };
+    if let Some(name) = own.filter(|name| *name != "id") {
         let _ = write!(out, ",\"{name}\":");
         write_integer(out, number_of(fields, "id", body));
     }

@@ -53,6 +53,10 @@ wire_enum! {
         Everything = 0 "everything",
         /// Execution reports and trades of participants.
         DropCopy = 1 "drop_copy",
+        /// The drop copy of whoever joins a group from now on.
+        DropCopyGroup = 2 "drop_copy_group",
+        /// Trades, phases, indicative prices and published book changes of instruments.
+        MarketData = 3 "market_data",
     }
 }
 
@@ -95,7 +99,7 @@ wire_struct! {
 }
 
 wire_struct! {
-    /// Node: the answer to hello.
+    /// Node: the answer to hello; and to a watch of what comes next, which begins after `sequence`.
     pub struct Welcome {
         /// The session.
         session: u64,
@@ -125,11 +129,12 @@ wire_struct! {
         from_sequence: u64,
         /// Off ends it.
         on: Bool,
-        /// What is sent: everything, or the drop copy of participants.
+        /// What is sent.
         scope: WatchScope = 0,
         /// Reserved.
         _reserved: [Zero; 2],
-        /// Whose drop copy; another message adds another participant. 0 where everything is sent.
+        /// The participant, group or instrument of the scope; another message adds another. 0 where
+        /// everything is sent.
         participant: ParticipantId = 0,
     }
 }

@@ -236,17 +236,24 @@ impl Raw {
         Some(sent)
     }
 
+    /// The next event; where a watch begins is passed over.
     pub fn event(&mut self) -> EventSlot {
-        match self.next() {
-            Some(Sent::Event(event)) => *event,
-            other => panic!("no event: {other:?}"),
+        loop {
+            match self.next() {
+                Some(Sent::Event(event)) => return *event,
+                Some(Sent::Welcome(_)) => {}
+                other => panic!("no event: {other:?}"),
+            }
         }
     }
 
     pub fn refused(&mut self) -> Refused {
-        match self.next() {
-            Some(Sent::Refused(refused)) => refused,
-            other => panic!("no refusal: {other:?}"),
+        loop {
+            match self.next() {
+                Some(Sent::Refused(refused)) => return refused,
+                Some(Sent::Welcome(_)) => {}
+                other => panic!("no refusal: {other:?}"),
+            }
         }
     }
 

@@ -16,6 +16,7 @@ use millrace::protocol::session::{Hello, Resend, SessionError, Watch, WatchScope
 use millrace::protocol::units::ParticipantId;
 use millrace::protocol::wire::{Bool, Zero};
 use std::net::Shutdown;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 #[test]
@@ -730,6 +731,182 @@ fn a_drop_copy_has_what_concerns_its_participants_live_and_from_a_sequence() {
             .unwrap();
         assert_eq!(refused.status.code(), Some(code), "{refused:?}");
     }
+    node.stop();
+}
+
+#[test]
+fn a_drop_copy_follows_its_group_and_has_what_was_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, mut trader) = node_with_traders(&small(&dir));
+    let mut copy = connect(&node);
+    copy.watch_drop_copy_of_group(7, &[2, 3], 0).unwrap();
+    copy.call(&query_digest()).unwrap();
+    let mut first = 0;
+    for (at, line) in [
+        r#"{"cmd":"cancel_order","participant":50,"client_order_id":1}"#.to_string(),
+        r#"{"cmd":"create_participant","participant":50,"code":"LATE","group":7}"#.into(),
+        r#"{"cmd":"create_participant","participant":51,"code":"OTHER","group":8}"#.into(),
+        r#"{"cmd":"cancel_order","participant":50,"client_order_id":1}"#.into(),
+        r#"{"cmd":"cancel_order","participant":51,"client_order_id":1}"#.into(),
+        r#"{"cmd":"replace_order","participant":3,"client_order_id":1,"price":5}"#.into(),
+        r#"{"cmd":"mass_cancel","participant":50,"instrument":99}"#.into(),
+        r#"{"cmd":"mass_cancel","participant":51,"instrument":99}"#.into(),
+        order(50, 1, "sell", 10),
+        order(51, 1, "sell", 10),
+        r#"{"cmd":"create_participant","participant":50,"code":"LATE","group":7}"#.into(),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let sequence = trader.call(&command(line)).unwrap()[0].header.sequence;
+        first = sequence - at as u64;
+    }
+    let expected = [
+        ("ok", 1),
+        ("rejected", 3),
+        ("rejected", 5),
+        ("rejected", 6),
+        ("order_rejected", 8),
+    ];
+    assert_eq!(next_names(&mut copy, 5, first), expected);
+    copy.call(&query_digest()).unwrap();
+    assert!(copy.poll().unwrap().is_none());
+    // From a sequence on it is the same: the command that makes a member is heard of on the way.
+    let mut late = connect(&node);
+    late.watch_drop_copy_of_group(7, &[2, 3], first).unwrap();
+    assert_eq!(next_names(&mut late, 5, first), expected);
+    node.stop();
+}
+
+/// A way to the node that can be cut and mended.
+struct Link {
+    address: std::net::SocketAddr,
+    is_up: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    open: std::sync::Arc<std::sync::Mutex<Vec<std::net::TcpStream>>>,
+}
+
+impl Link {
+    fn to(node: std::net::SocketAddr) -> Link {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let link = Link {
+            address: listener.local_addr().unwrap(),
+            is_up: std::sync::Arc::new(true.into()),
+            open: std::sync::Arc::default(),
+        };
+        let (is_up, open) = (link.is_up.clone(), link.open.clone());
+        std::thread::spawn(move || {
+            for near in listener.incoming().flatten() {
+                if !is_up.load(Ordering::Acquire) {
+                    continue;
+                }
+                let far = std::net::TcpStream::connect(node).unwrap();
+                let both = [&near, &far].map(|it| it.try_clone().unwrap());
+                open.lock().unwrap().extend(both);
+                for (mut from, mut to) in [
+                    (near.try_clone().unwrap(), far.try_clone().unwrap()),
+                    (far, near),
+                ] {
+                    std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+                }
+            }
+        });
+        link
+    }
+
+    fn cut(&self) {
+        self.is_up.store(false, Ordering::Release);
+        for stream in self.open.lock().unwrap().drain(..) {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+    }
+
+    fn mend(&self) {
+        self.is_up.store(true, Ordering::Release);
+    }
+}
+
+#[test]
+fn a_watch_that_heard_nothing_goes_on_where_it_began() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, mut trader) = node_with_traders(&small(&dir));
+    trader.call(&command(&order(1, 1, "sell", 10))).unwrap();
+    let link = Link::to(node.address());
+    let mut copy = Client::connect(link.address, Options::default()).unwrap();
+    copy.watch_drop_copy(&[1], 0).unwrap();
+    copy.call(&query_digest()).unwrap();
+    link.cut();
+    let missed = trader.call(&command(&order(1, 2, "sell", 11))).unwrap();
+    link.mend();
+    let event = copy.next_event().unwrap();
+    assert_eq!(event.header.sequence, missed[0].header.sequence);
+    assert_eq!(copy.reconnects(), 1);
+    // Once more: what was heard does not come again.
+    link.cut();
+    let missed = trader.call(&command(&order(1, 3, "sell", 12))).unwrap();
+    link.mend();
+    let event = copy.next_event().unwrap();
+    assert_eq!(event.header.sequence, missed[0].header.sequence);
+    node.stop();
+}
+
+#[test]
+fn market_data_is_of_its_instruments_and_a_book_is_drawn() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, mut trader) = node_with_traders(&small(&dir));
+    let second = r#"{"cmd":"create_instrument","instrument":2,"base_asset":2,"quote_asset":1,"lot_size":1,"tick_value":1}"#;
+    assert!(is_ok(&trader.call(&command(second)).unwrap()[0]));
+    let mut data = connect(&node);
+    data.watch_market_data(&[1], 0).unwrap();
+    data.call(&query_digest()).unwrap();
+    let mut first = 0;
+    for (at, line) in [
+        order(1, 1, "sell", 10),
+        r#"{"cmd":"publish_book","instrument":1}"#.into(),
+        order(2, 1, "buy", 10).replace("\"quantity\":5", "\"quantity\":2"),
+        order(2, 2, "buy", 10).replace("\"instrument\":1", "\"instrument\":2"),
+        r#"{"cmd":"set_instrument_phase","instrument":2,"phase":"halted"}"#.into(),
+        r#"{"cmd":"set_instrument_phase","instrument":1,"phase":"auction"}"#.into(),
+        order(3, 1, "buy", 11),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let sequence = trader.call(&command(line)).unwrap()[0].header.sequence;
+        first = sequence - at as u64;
+    }
+    // Nothing of the other instrument comes in between.
+    assert_eq!(
+        next_names(&mut data, 7, first),
+        [
+            ("book_start", 1),
+            ("book_add", 1),
+            ("trade", 2),
+            ("book_execute", 2),
+            ("instrument_phase", 5),
+            ("indicative", 6),
+            ("book_add", 6),
+        ]
+    );
+    let drawn = |more: &[&str]| {
+        let address = node.address().to_string();
+        std::process::Command::new(env!("CARGO_BIN_EXE_millrace"))
+            .args(["client", "--connect", &address, "watch", "book"])
+            .args(more)
+            .output()
+            .unwrap()
+    };
+    let once = drawn(&["--once", "--depth", "3"]);
+    assert!(once.status.success());
+    let text = String::from_utf8(once.stdout).unwrap();
+    assert!(
+        text.contains("auction") && text.contains("last 10"),
+        "{text}"
+    );
+    assert!(!text.contains('\x1b'), "no terminal, no escapes: {text}");
+    let unknown = drawn(&["--once", "--instrument", "9"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    let why = String::from_utf8(unknown.stderr).unwrap();
+    assert!(why.contains("instrument_not_found"), "{why}");
     node.stop();
 }
 

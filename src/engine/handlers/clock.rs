@@ -44,6 +44,7 @@ pub(super) fn move_on(
         state.ledger.because(Cause::Day);
         credit::end_day(state, out);
         orders::expire_day_orders(state, out);
+        cycles::give_back(state);
     }
     state.day.move_to(phase, work, date);
     // What only the phase kept waiting may go now.

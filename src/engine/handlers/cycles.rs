@@ -16,11 +16,12 @@ use crate::engine::index::Handle;
 use crate::engine::instruments::InstrumentRow;
 use crate::engine::ledger::Ledger;
 use crate::engine::outbox::Outbox;
-use crate::engine::positions::{DeferredFill, PositionRow, Positions};
+use crate::engine::positions::{self, DeferredFill, PositionRow};
 use crate::engine::postings::Cause;
+use crate::engine::reference_data::{ParticipantRow, Registry};
 use crate::engine::state::State;
-use crate::protocol::command::{CommandKind, InstrumentRef, Settlement};
-use crate::protocol::event::{CyclePosition, CycleSettled, EventKind};
+use crate::protocol::command::{CommandKind, InstrumentRef, QueryPositions, Settlement};
+use crate::protocol::event::{CyclePosition, CycleSettled, EventKind, Position, Positions};
 use crate::protocol::reason::Reason;
 use crate::protocol::units::{
     AccountId, Amount, InstrumentId, ParticipantId, Price, Quantity, base_amount,
@@ -32,7 +33,7 @@ use crate::protocol::wire::Zero;
 #[inline(never)] // out of the way of those
 pub(super) fn defer_fill(
     ledger: &mut Ledger,
-    (positions, book): (&mut Positions, Handle),
+    (positions, book): (&mut positions::Positions, Handle),
     instrument: &InstrumentRow,
     (buyer, seller): (Party, Party),
     (price, quantity): (Price, Quantity),
@@ -76,6 +77,78 @@ pub(super) fn defer_fill(
     (fees, notional)
 }
 
+/// Positions one answer to query_positions lists; the head counts all.
+const POSITIONS_MAX: usize = 1_024;
+
+/// What the next cycle of an instrument would move if it came now.
+pub(in crate::engine) fn query_positions(state: &State, asked: &QueryPositions, out: &mut Outbox) {
+    let refuse = |reason, out: &mut Outbox| {
+        let id = u128::from(asked.instrument.0);
+        rejected(CommandKind::QueryPositions, id, reason, out);
+    };
+    let Some(book) = state.instruments.find(asked.instrument.0) else {
+        return refuse(Reason::InstrumentNotFound, out);
+    };
+    let instrument = state.instruments.row(book);
+    if !instrument.is_deferred() {
+        return refuse(Reason::SettlesAtOnce, out);
+    }
+    let whose = asked.participant;
+    if whose.0 != 0 && state.participants.find(whose.0).is_none() {
+        return refuse(Reason::ParticipantNotFound, out);
+    }
+    let (ledger, participants) = (&state.ledger, &state.participants);
+    let all = || {
+        let of_book = state.positions.of(book).filter(|row| !row.is_empty());
+        of_book.filter(|row| whose.0 == 0 || owner_of(ledger, participants, row) == whose)
+    };
+    let mut head = Positions {
+        instrument: asked.instrument,
+        settlement: instrument.settlement(),
+        _reserved: [Zero::Zero; 3],
+        count: 0,
+        _reserved_end: [Zero::Zero; 4],
+        trades: 0,
+        _reserved_trades: [Zero::Zero; 8],
+        value: Amount::ZERO,
+        netted: Amount::ZERO,
+    };
+    for row in all() {
+        head.count += 1;
+        head.trades += row.buys;
+        head.value.0 += row.paid;
+        head.netted.0 += row.paid.min(row.received);
+    }
+    out.push(EventKind::Positions, &head);
+    for row in all().take(POSITIONS_MAX) {
+        let (base_out, base_in) = base_of(row, instrument.settlement());
+        let (quote_out, quote_in) = row.quote_net();
+        let body = Position {
+            instrument: asked.instrument,
+            participant: owner_of(ledger, participants, row),
+            base_account: AccountId(ledger.row(row.base_account).id),
+            quote_account: AccountId(ledger.row(row.quote_account).id),
+            _reserved: [Zero::Zero; 8],
+            base_out: Amount(base_out),
+            base_in: Amount(base_in),
+            quote: quote_in as i128 - quote_out as i128,
+            fees: row.fees,
+            base_held: Amount(row.sold),
+            quote_held: Amount(row.held),
+        };
+        out.push(EventKind::Position, &body);
+    }
+}
+
+fn owner_of(
+    ledger: &Ledger,
+    participants: &Registry<ParticipantRow>,
+    row: &PositionRow,
+) -> ParticipantId {
+    let owner = ledger.row(row.base_account).participant;
+    ParticipantId(participants.row(owner).id)
+}
+
 /// Settles what an instrument has traded since its last cycle.
 pub(in crate::engine) fn settle_cycle(state: &mut State, asked: &InstrumentRef, out: &mut Outbox) {
     let kind = CommandKind::SettleCycle;
@@ -111,6 +184,21 @@ fn base_of(row: &PositionRow, settlement: Settlement) -> (u128, u128) {
         Settlement::Net => row.base_net(),
         Settlement::GrossSecurities | Settlement::Immediate => (row.sold, row.bought),
     }
+}
+
+/// Gives back the rows of those who have nothing in an instrument any more: the day is over, all
+/// that was traded is settled, and only orders that outlive the day keep their rows.
+pub(super) fn give_back(state: &mut State) {
+    let State {
+        matching,
+        positions,
+        ..
+    } = state;
+    if positions.is_empty() {
+        return;
+    }
+    matching.for_each_live(|order| positions.keep(order.book, order.base_account));
+    positions.give_back();
 }
 
 fn settle(state: &mut State, book: Handle, out: &mut Outbox) {
@@ -161,10 +249,9 @@ fn settle(state: &mut State, book: Handle, out: &mut Outbox) {
         let (base_out, base_in) = base(row);
         let (quote_out, quote_in) = row.quote_net();
         let account = |handle: Handle| ledger.row(handle);
-        let owner = participants.row(account(row.base_account).participant);
         let body = CyclePosition {
             instrument: InstrumentId(instrument.id),
-            participant: ParticipantId(owner.id),
+            participant: owner_of(ledger, participants, row),
             base_account: AccountId(account(row.base_account).id),
             quote_account: AccountId(account(row.quote_account).id),
             _reserved: [Zero::Zero; 8],

@@ -32,14 +32,17 @@ use super::state::State;
 use crate::protocol::command::CommandKind;
 use crate::protocol::event::{self, EventKind};
 use crate::protocol::reason::Reason;
-use crate::protocol::units::AccountId;
-use crate::protocol::wire::Zero;
+use crate::protocol::units::{AccountId, ClientOrderId, OrderId, ParticipantId};
+use crate::protocol::wire::{Bool, Zero};
 
 /// An administrative command is done.
 fn ok(cmd: CommandKind, out: &mut Outbox) {
     let body = event::Ok {
         cmd,
-        _reserved: [Zero::Zero; 14],
+        _reserved: [Zero::Zero; 2],
+        participant: ParticipantId(0),
+        group: 0,
+        _reserved_end: [Zero::Zero; 4],
     };
     out.push(EventKind::Ok, &body);
 }
@@ -49,8 +52,39 @@ pub(super) fn rejected(cmd: CommandKind, id: u128, reason: Reason, out: &mut Out
     let body = event::Rejected {
         cmd,
         reason,
-        _reserved: [Zero::Zero; 12],
+        participant: ParticipantId(0),
+        by_order_id: Bool::No,
+        _reserved: [Zero::Zero; 7],
         id,
+    };
+    out.push(EventKind::Rejected, &body);
+}
+
+/// What a participant asked about an order is refused; it named the order by either id.
+fn order_rejected(
+    participant: ParticipantId,
+    cmd: CommandKind,
+    (client_order_id, order_id): (ClientOrderId, OrderId),
+    reason: Reason,
+    out: &mut Outbox,
+) {
+    let is_own = client_order_id.0 != 0;
+    let id = if is_own {
+        client_order_id.0
+    } else {
+        order_id.0
+    };
+    let body = event::Rejected {
+        cmd,
+        reason,
+        participant,
+        by_order_id: if is_own || id == 0 {
+            Bool::No
+        } else {
+            Bool::Yes
+        },
+        _reserved: [Zero::Zero; 7],
+        id: u128::from(id),
     };
     out.push(EventKind::Rejected, &body);
 }

@@ -2,14 +2,14 @@
 
 use super::explain::Explainer;
 use super::fills::held_for;
-use super::{authorisations, groups, rejected};
+use super::{authorisations, groups, order_rejected, rejected};
 use crate::engine::index::Handle;
 use crate::engine::matching::{Lookup, OrderView, Place};
 use crate::engine::outbox::Outbox;
 use crate::engine::settlement::together::Obstacle;
 use crate::engine::state::State;
 use crate::protocol::command::{
-    AccountRef, CommandKind, PaymentRef, QueryBook, QueryOrder, Side, TransferRef,
+    AccountRef, CommandKind, InstrumentPhase, PaymentRef, QueryBook, QueryOrder, Side, TransferRef,
 };
 use crate::protocol::event::{
     Account, Book, BookLevel, EventKind, Group, Order, OrderState, Payment, PaymentState, Queue,
@@ -20,7 +20,7 @@ use crate::protocol::units::{
     AccountId, Amount, AssetId, InstrumentId, OrderId, ParticipantId, PaymentId, Price, Quantity,
     TransferId,
 };
-use crate::protocol::wire::Zero;
+use crate::protocol::wire::{Bool, Zero};
 
 /// Payments one answer to query_queue lists; the head counts all.
 const QUEUE_ENTRIES_MAX: usize = 1_000;
@@ -258,11 +258,8 @@ pub(in crate::engine) fn query_order(state: &State, asked: &QueryOrder, out: &mu
         Lookup::Finished => Reason::OrderFinished,
         Lookup::Unknown => Reason::UnknownOrder,
     };
-    let id = match asked.client_order_id.0 {
-        0 => asked.order_id.0,
-        id => id,
-    };
-    rejected(CommandKind::QueryOrder, u128::from(id), reason, out);
+    let ids = (asked.client_order_id, asked.order_id);
+    order_rejected(asked.participant, CommandKind::QueryOrder, ids, reason, out);
 }
 
 fn describe_order(state: &State, order: &OrderView) -> Order {
@@ -309,12 +306,26 @@ pub(in crate::engine) fn query_book(state: &State, asked: &QueryBook, out: &mut 
     }
     let depth = asked.depth as usize;
     let levels = |side| state.matching.levels(book, side).take(depth);
+    let last = state.matching.last_price(book);
+    let phase = state.instruments.row(book).phase();
+    let (indicative_price, indicative_volume) = match phase {
+        // What was said of an auction that was broken off means nothing any more.
+        InstrumentPhase::Closed | InstrumentPhase::Continuous | InstrumentPhase::Halted => {
+            (Price(0), Quantity(0))
+        }
+        _ => state.matching.indicative(book),
+    };
     let body = Book {
         instrument: asked.instrument,
-        phase: state.instruments.row(book).phase(),
-        _reserved: [Zero::Zero; 3],
+        phase,
+        has_traded: if last.is_some() { Bool::Yes } else { Bool::No },
+        _reserved: [Zero::Zero; 2],
         bids: levels(Side::Buy).count() as u32,
         asks: levels(Side::Sell).count() as u32,
+        last_price: last.unwrap_or(Price(0)),
+        indicative_price,
+        indicative_volume,
+        _reserved_end: [Zero::Zero; 8],
     };
     out.push(EventKind::Book, &body);
     for side in [Side::Buy, Side::Sell] {

@@ -1,7 +1,7 @@
 //! Assets, participants, accounts and instruments: what must be there before anything moves.
 //! Creating the same thing twice with the same words is refused as `exists` and changes nothing.
 
-use super::answer;
+use super::{answer, rejected};
 use crate::engine::instruments::{FEE_BPS_MAX, InstrumentRow};
 use crate::engine::ledger::NOTIONAL_MAX;
 use crate::engine::outbox::Outbox;
@@ -11,8 +11,9 @@ use crate::protocol::command::{
     AccountFlags, CommandKind, CreateAccount, CreateAsset, CreateInstrument, CreateParticipant,
     CreateTickTable, TickStep,
 };
+use crate::protocol::event::{self, EventKind};
 use crate::protocol::reason::Reason;
-use crate::protocol::wire::Text16;
+use crate::protocol::wire::{Text16, Zero};
 
 /// Flags of an account that only commands set later.
 const NOT_FOR_OPENERS: u16 = AccountFlags::CLOSED.0 | AccountFlags::PARTIAL_SETTLEMENT.0;
@@ -59,7 +60,20 @@ pub(in crate::engine) fn create_participant(
         }
     });
     let id = u128::from(asked.participant.0);
-    answer(CommandKind::CreateParticipant, id, result, out);
+    match result {
+        // Whoever watches its group learns of it here.
+        Ok(()) => out.push(
+            EventKind::Ok,
+            &event::Ok {
+                cmd: CommandKind::CreateParticipant,
+                _reserved: [Zero::Zero; 2],
+                participant: asked.participant,
+                group: asked.group,
+                _reserved_end: [Zero::Zero; 4],
+            },
+        ),
+        Err(reason) => rejected(CommandKind::CreateParticipant, id, reason, out),
+    }
 }
 
 fn check_code(code: &Text16) -> Result<(), Reason> {

@@ -6,7 +6,7 @@
 //! pays: the debit side of a transfer, payment, leg or authorisation, the credit side of a refund,
 //! the participant of an order for what the order holds.
 
-use super::{authorisations, groups, ok, orders, payments, rejected, transfers};
+use super::{authorisations, groups, ok, order_rejected, orders, payments, rejected, transfers};
 use crate::engine::index::Handle;
 use crate::engine::outbox::Outbox;
 use crate::engine::state::State;
@@ -306,12 +306,9 @@ pub(in crate::engine) fn replace_order(state: &mut State, asked: &ReplaceOrder, 
     };
     if !gets_in {
         state.throttles.forget();
-        let id = match asked.client_order_id.0 {
-            0 => asked.order_id.0,
-            id => id,
-        };
+        let ids = (asked.client_order_id, asked.order_id);
         let kind = CommandKind::ReplaceOrder;
-        rejected(kind, id.into(), Reason::Throttled, out);
+        order_rejected(asked.participant, kind, ids, Reason::Throttled, out);
         return;
     }
     let mark = out.mark();

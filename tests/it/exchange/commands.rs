@@ -344,7 +344,7 @@ impl Source {
 
     pub(super) fn next(&mut self) -> Command {
         let participant = 1 + self.below(u64::from(PARTICIPANTS)) as u32;
-        let book = self.one_of(&[1, 1, 1, 1, 2, 2, 3, 3, 3]);
+        let book = self.one_of(&[1, 1, 1, 1, 2, 2, 3, 3, 4, 4]);
         if self.chance(self.placing) {
             if self.chance(self.lists) {
                 return self.list(participant, book);
@@ -394,7 +394,11 @@ impl Source {
                 },
             },
             184 => Command::SettleCycle {
-                book: if self.chance(90) { 3 } else { book },
+                book: if self.chance(80) {
+                    self.one_of(&[3, 4])
+                } else {
+                    book
+                },
             },
             189..194 => {
                 self.now += self.below(40);

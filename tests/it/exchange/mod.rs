@@ -13,7 +13,7 @@ use millrace::engine::{Engine, Limits, Outbox};
 use millrace::protocol::event::Event;
 use millrace::protocol::frame::EventSlot;
 use millrace::protocol::script::ScriptParser;
-use model::{Book, Exchange, Seen};
+use model::{Book, Exchange, Seen, Settles};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -39,7 +39,7 @@ fn books() -> BTreeMap<u32, Book> {
         last: None,
         is_call: false,
         indicated: (0, 0),
-        is_deferred: false,
+        settles: Settles::AtOnce,
     };
     let banded = Book {
         lot_size: 2,
@@ -53,13 +53,26 @@ fn books() -> BTreeMap<u32, Book> {
         reference: Some(100),
         ..plain.clone()
     };
-    let deferred = Book {
+    let net = Book {
         maker_percent: -1,
         taker_percent: 2,
-        is_deferred: true,
+        settles: Settles::Net,
         ..plain.clone()
     };
-    BTreeMap::from([(1, plain), (2, banded), (3, deferred)])
+    let gross = Book {
+        lot_size: 3,
+        maker_percent: 1,
+        settles: Settles::Gross,
+        ..plain.clone()
+    };
+    BTreeMap::from([(1, plain), (2, banded), (3, net), (4, gross)])
+}
+
+fn limits() -> Limits {
+    Limits {
+        positions: 16,
+        ..Limits::small()
+    }
 }
 
 fn setup() -> Vec<String> {
@@ -103,7 +116,11 @@ fn setup() -> Vec<String> {
             book.dynamic_band,
             book.reference.unwrap_or(0),
             book.max_notional,
-            if book.is_deferred { "net" } else { "immediate" },
+            match book.settles {
+                Settles::AtOnce => "immediate",
+                Settles::Net => "net",
+                Settles::Gross => "gross_securities",
+            },
         ));
     }
     for id in books().keys() {
@@ -242,7 +259,7 @@ impl Pair {
         let owned = (1..=PARTICIPANTS).map(|id| (id, (CASH, SHARES))).collect();
         let groups = (4..=PARTICIPANTS).map(|id| (id, 7)).collect();
         let mut pair = Pair {
-            engine: Engine::new(&Limits::small()),
+            engine: Engine::new(&limits()),
             model: Exchange::new(books(), owned, groups),
             parser: ScriptParser::default(),
             outbox: Outbox::with_capacity(64),
@@ -295,6 +312,7 @@ impl Pair {
         }
         self.compare_books()?;
         self.compare_feed()?;
+        self.compare_positions()?;
         self.compare_accounts()
     }
 
@@ -323,7 +341,7 @@ impl Pair {
         // Another secret puts client order ids elsewhere: that must show nowhere.
         let limits = Limits {
             lookup_secret: (bytes.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15),
-            ..Limits::small()
+            ..limits()
         };
         let again = Engine::read_snapshot(&limits, &mut bytes.as_slice())
             .map_err(|error| error.to_string())?;
@@ -377,7 +395,7 @@ impl Pair {
     }
 
     fn compare_books(&mut self) -> Result<(), String> {
-        for book in [1, 2, 3] {
+        for book in [1, 2, 3, 4] {
             let levels = self.levels(book, 1_000);
             let expected = [Side::Buy, Side::Sell].map(|side| self.model.levels(book, side));
             if levels != expected {
@@ -392,7 +410,7 @@ impl Pair {
     /// Every order of the books as the feeds have them, beside the model's and a fresh snapshot's;
     /// and the levels and best prices that follow from them, beside the engine's.
     fn compare_feed(&mut self) -> Result<(), String> {
-        for book in [1, 2, 3] {
+        for book in [1, 2, 3, 4] {
             let mut fresh = Feed::default();
             let line = format!(r#"{{"cmd":"query_book_orders","instrument":{book}}}"#);
             for slot in self.query(&line) {
@@ -418,6 +436,43 @@ impl Pair {
                         all[at], best[at]
                     ));
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the next cycles would move.
+    fn compare_positions(&mut self) -> Result<(), String> {
+        for (book, row) in books() {
+            if row.settles == Settles::AtOnce {
+                continue;
+            }
+            let line = format!(r#"{{"cmd":"query_positions","instrument":{book}}}"#);
+            let (mut seen, mut sums) = (Vec::new(), String::new());
+            for slot in self.query(&line) {
+                match slot.event() {
+                    Some(Event::Positions(e)) => {
+                        sums = format!("{} {} {}", e.trades, e.value, e.netted);
+                    }
+                    Some(Event::Position(e)) => seen.push(format!(
+                        "{} {} {} {} {} {} {}",
+                        e.participant,
+                        e.base_out,
+                        e.base_in,
+                        e.quote,
+                        e.fees,
+                        e.base_held,
+                        e.quote_held
+                    )),
+                    other => return Err(format!("{other:?}")),
+                }
+            }
+            seen.push(sums);
+            let expected = self.model.positions(book);
+            if seen != expected {
+                return Err(format!(
+                    "positions of {book}: expected {expected:?}, saw {seen:?}"
+                ));
             }
         }
         Ok(())
@@ -601,12 +656,8 @@ fn say(slot: &EventSlot, numbers: &HashMap<u64, u64>) -> String {
             e.taker_fee
         ),
         Event::CyclePosition(e) => format!(
-            "{name} {} {} {} {} {}",
-            e.instrument,
-            e.participant,
-            e.base_in.0 as i128 - e.base_out.0 as i128,
-            e.quote,
-            e.fees
+            "{name} {} {} {} {} {} {}",
+            e.instrument, e.participant, e.base_out, e.base_in, e.quote, e.fees
         ),
         Event::CycleSettled(e) => format!(
             "{name} {} {} {} {}",

@@ -28,8 +28,16 @@ pub(super) struct Book {
     /// Orders may cross: since the last call, nothing has traded continuously.
     pub(super) is_call: bool,
     pub(super) indicated: (i64, u64),
-    /// Trades settle net, in cycles.
-    pub(super) is_deferred: bool,
+    /// When trades settle.
+    pub(super) settles: Settles,
+}
+
+/// When trades settle, and in a cycle, whether shares move gross.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settles {
+    AtOnce,
+    Net,
+    Gross,
 }
 
 impl Book {
@@ -275,7 +283,7 @@ impl Exchange {
                 self.settle(book);
             }
             Command::SettleCycle { book } => {
-                if !self.books[&book].is_deferred {
+                if self.books[&book].settles == Settles::AtOnce {
                     return self.refused("settles_at_once");
                 }
                 self.say("ok".into());
@@ -323,6 +331,14 @@ impl Exchange {
                         Tif::Day | Tif::AtTheOpen | Tif::AtTheClose | Tif::GoodForAuction
                     )
                 });
+                // Those who have no order left there come anew, in their turn.
+                let orders = &self.orders;
+                for (book, joined) in &mut self.joined {
+                    joined.retain(|who| {
+                        let own = |o: &Order| (o.place.book, o.place.participant) == (*book, *who);
+                        orders.iter().any(own)
+                    });
+                }
                 self.day_open = false;
             }
             Command::StartOfDay => {
@@ -441,12 +457,44 @@ impl Exchange {
             self.house += fees;
             value += p.cash_out;
             netted += p.cash_out.min(p.cash_in);
+            let (out, come) = match self.books[&book].settles {
+                Settles::Gross => (p.shares_out, p.shares_in),
+                _ => ((-shares).max(0), shares.max(0)),
+            };
             self.say(format!(
-                "cycle_position {book} {who} {shares} {cash} {fees}"
+                "cycle_position {book} {who} {out} {come} {cash} {fees}"
             ));
         }
         let trades = self.cycle_trades.remove(&book).unwrap_or(0);
         self.say(format!("cycle_settled {book} {trades} {value} {netted}"));
+    }
+
+    /// What the next cycle of a book would move.
+    pub(super) fn positions(&self, book: u32) -> Vec<String> {
+        let mut said = Vec::new();
+        let (mut value, mut netted) = (0, 0);
+        for who in self.joined.get(&book).into_iter().flatten() {
+            let Some(p) = self.positions.get(&(book, *who)) else {
+                continue;
+            };
+            let fees = p.buy_fees + p.other_fees;
+            let shares = p.shares_in - p.shares_out;
+            let cash = p.cash_in - p.cash_out - fees;
+            let (out, come) = match self.books[&book].settles {
+                Settles::Gross => (p.shares_out, p.shares_in),
+                _ => ((-shares).max(0), shares.max(0)),
+            };
+            value += p.cash_out;
+            netted += p.cash_out.min(p.cash_in);
+            let held = (p.shares_out, p.cash_out + p.buy_fees);
+            said.push(format!(
+                "{who} {out} {come} {cash} {fees} {} {}",
+                held.0, held.1
+            ));
+        }
+        let trades = self.cycle_trades.get(&book).unwrap_or(&0);
+        said.push(format!("{trades} {value} {netted}"));
+        said
     }
 
     fn settle_if_traded(&mut self, book: u32) {
@@ -1043,7 +1091,7 @@ impl Exchange {
             Side::Buy => (taker, maker),
             Side::Sell => (maker, taker),
         };
-        if book.is_deferred {
+        if book.settles != Settles::AtOnce {
             let book = at;
             *self.cycle_trades.entry(book).or_default() += 1;
             let (buyer_fee, seller_fee) = match taker_side {

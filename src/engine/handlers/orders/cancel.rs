@@ -1,9 +1,9 @@
 //! Cancels: one order, all of a scope, those of a session that ended, those whose time is over.
 
 use super::execution::{cover_account, settle_book};
-use super::{asked_id, find_own};
+use super::find_own;
 use crate::engine::handlers::fills::held_for;
-use crate::engine::handlers::{ok, rejected};
+use crate::engine::handlers::{ok, order_rejected, rejected};
 use crate::engine::index::Handle;
 use crate::engine::matching::{OrderView, Slot};
 use crate::engine::outbox::Outbox;
@@ -24,8 +24,9 @@ pub(in crate::engine) fn cancel_order(state: &mut State, asked: &CancelOrder, ou
     let slot = match find_own(state, asked.participant, ids) {
         Ok(slot) => slot,
         Err(reason) => {
-            let id = asked_id(asked.client_order_id, asked.order_id.0);
-            rejected(CommandKind::CancelOrder, id, reason, out);
+            let ids = (asked.client_order_id, asked.order_id);
+            let kind = CommandKind::CancelOrder;
+            order_rejected(asked.participant, kind, ids, reason, out);
             return;
         }
     };

@@ -138,14 +138,6 @@ pub(super) fn cover_of(
     Some((account, entry.hold))
 }
 
-fn asked_id(client_order_id: ClientOrderId, order_id: u64) -> u128 {
-    u128::from(if client_order_id.0 != 0 {
-        client_order_id.0
-    } else {
-        order_id
-    })
-}
-
 /// The live order of that participant by either of its ids.
 fn find_own(
     state: &State,

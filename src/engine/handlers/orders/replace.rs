@@ -3,9 +3,9 @@
 
 use super::entry::{Stage, check_open, needs, shows_enough, within};
 use super::execution::{cover_account, execute, settle_book};
-use super::{asked_id, find_own, linked};
+use super::{find_own, linked};
 use crate::engine::handlers::fills::held_for;
-use crate::engine::handlers::rejected;
+use crate::engine::handlers::order_rejected;
 use crate::engine::index::Handle;
 use crate::engine::instruments::InstrumentRow;
 use crate::engine::matching::{Lookup, OrderView, Place, Slot};
@@ -49,8 +49,9 @@ pub(in crate::engine) fn replace_order(state: &mut State, asked: &ReplaceOrder, 
     let change = match check_change(state, asked) {
         Ok(change) => change,
         Err(reason) => {
-            let id = asked_id(asked.client_order_id, asked.order_id.0);
-            rejected(CommandKind::ReplaceOrder, id, reason, out);
+            let ids = (asked.client_order_id, asked.order_id);
+            let kind = CommandKind::ReplaceOrder;
+            order_rejected(asked.participant, kind, ids, reason, out);
             return;
         }
     };
