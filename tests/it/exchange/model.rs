@@ -127,6 +127,8 @@ struct List {
     /// Lots of each leg, 0 before the entry fills, and how much of that they have heard of.
     lots: u64,
     brought: u64,
+    /// Legs that have ended since: the others have not heard of it yet.
+    gone: Vec<Order>,
 }
 
 #[derive(Clone, Debug)]
@@ -399,7 +401,11 @@ impl Exchange {
         let mut held = (0, 0);
         for list in self.lists.values() {
             for side in [Side::Buy, Side::Sell] {
-                let legs = list.legs.iter().filter_map(|(leg, _)| self.alive(*leg));
+                let find = |leg: u64| {
+                    let gone = list.gone.iter().find(|o| o.number == leg);
+                    self.alive(leg).or(gone)
+                };
+                let legs = list.legs.iter().filter_map(|(leg, _)| find(*leg));
                 let legs: Vec<&Order> = legs.filter(|o| own(o) && o.place.side == side).collect();
                 // One cover does for all, and none for those that are still to come to life.
                 let whole = |o: &&Order| {
@@ -410,8 +416,13 @@ impl Exchange {
                     })
                 };
                 let most = legs.iter().map(whole).max().unwrap_or(0);
-                // What one of them has lost is gone, though the others have not heard of it yet.
-                let lost: i128 = legs.iter().map(|o| whole(o) - self.hold(o)).sum();
+                // The cover of what the leg in the book has lost is gone, at its own price, though
+                // the others have not heard of it yet; a leg beside the book has none of its own.
+                let in_book = legs.iter().find(|o| o.place.kind == Kind::Limit);
+                let lost = in_book.or(legs.first()).map_or(0, |o| {
+                    let is_gone = list.gone.iter().any(|gone| gone.number == o.number);
+                    whole(o) - if is_gone { 0 } else { self.hold(o) }
+                });
                 let most = most - lost;
                 match side {
                     _ if list.lots == 0 => {}
@@ -820,6 +831,8 @@ impl Exchange {
         {
             list.entry = None;
             list.filled = order.total - order.leaves;
+        } else if let Some(list) = self.lists.get_mut(&id) {
+            list.gone.push(order.clone());
         }
     }
 
@@ -1399,6 +1412,7 @@ impl Exchange {
                     .collect(),
                 lots: if is_bracket { 0 } else { orders[0].quantity },
                 brought: 0,
+                gone: Vec::new(),
             },
         );
         if is_bracket {
