@@ -333,12 +333,13 @@ impl Exchange {
                         Tif::Day | Tif::AtTheOpen | Tif::AtTheClose | Tif::GoodForAuction
                     )
                 });
-                // Those who have no order left there come anew, in their turn.
-                let orders = &self.orders;
+                // Those who have no order left there, and nothing that a stop traded in the end, come
+                // anew, in their turn.
+                let (orders, positions) = (&self.orders, &self.positions);
                 for (book, joined) in &mut self.joined {
                     joined.retain(|who| {
                         let own = |o: &Order| (o.place.book, o.place.participant) == (*book, *who);
-                        orders.iter().any(own)
+                        orders.iter().any(own) || positions.contains_key(&(*book, *who))
                     });
                 }
                 self.day_open = false;
