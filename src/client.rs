@@ -275,6 +275,10 @@ impl Client {
             options,
         };
         let welcome = client.greet()?;
+        if welcome.last_client_sequence >= QUERY - 1 {
+            let last = welcome.last_client_sequence;
+            return Err(ClientError::Protocol(format!("{last} commands taken")));
+        }
         client.next_client_sequence = welcome.last_client_sequence + 1;
         Ok(client)
     }
@@ -647,7 +651,7 @@ impl Client {
             if header.index < entry.next_index || entry.done {
                 return;
             }
-            entry.next_index = header.index + 1;
+            entry.next_index = header.index.saturating_add(1);
             entry.done = event.is_last();
             if entry.done {
                 self.flight.forget_done();
@@ -669,7 +673,7 @@ impl Client {
         {
             // Where a watch goes on after a reconnect. Events of the command that was cut off
             // come again.
-            *from = header.sequence + u64::from(event.is_last());
+            *from = header.sequence.saturating_add(event.is_last().into());
         }
         self.received.push_back(event);
     }
@@ -721,6 +725,12 @@ impl Client {
                 }
             };
         }
+        if !(1..=self.next_client_sequence).contains(&expected) {
+            return Err(ClientError::Protocol(format!(
+                "it expects command {expected}, the next one is {}",
+                self.next_client_sequence
+            )));
+        }
         if let Some(going_back) = &mut self.going_back
             && client_sequence > going_back.from
             && going_back.to_come > 0
@@ -754,9 +764,11 @@ impl Client {
         if from == 0 {
             return ClientError::WatchGone { available };
         }
-        for number in from..available {
-            self.flight.finish(number);
+        // Among what is in flight, however far the node says that it goes.
+        for entry in &mut self.flight.entries {
+            entry.done |= (from..available).contains(&entry.number);
         }
+        self.flight.forget_done();
         ClientError::RepliesGone { from, available }
     }
 

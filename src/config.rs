@@ -215,7 +215,12 @@ impl Config {
             path: path.to_owned(),
             source,
         })?;
-        let config: Config = toml::from_str(&text).map_err(|error| {
+        Config::parse(&text, path)
+    }
+
+    /// The configuration in `text`, which stands in the file at `path`.
+    pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
+        let config: Config = toml::from_str(text).map_err(|error| {
             let at = error.span().map_or(0, |span| span.start);
             ConfigError::Parse {
                 path: path.to_owned(),

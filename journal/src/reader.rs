@@ -97,6 +97,10 @@ impl Reader {
         warm(&*storage, last_index)?;
         let known = extent(&*storage, last_index)?;
         let (segment, link) = open_linked(&*storage, 1, last_index)?;
+        if link.first_sequence != 1 {
+            let what = Fault::FirstSequence(link.first_sequence);
+            return Err(Problem::from(segment.damage(LINK_OFFSET, 1, what)).into());
+        }
         let place = segment.first_place(link.first_sequence);
         Ok(Reader {
             segment,
@@ -415,7 +419,7 @@ fn extent(storage: &dyn Storage, last_index: u64) -> Result<Extent, Problem> {
     }
     Ok(Extent {
         bytes: bytes + place.offset as u64,
-        last_sequence: place.sequence - 1,
+        last_sequence: place.sequence.saturating_sub(1),
     })
 }
 

@@ -20,6 +20,8 @@ use crate::storage::{Access, MappedFiles, Storage};
 /// Reads what is left of a journal, front to back.
 pub struct Salvage {
     storage: Arc<dyn Storage>,
+    /// Whose records are believed: the journal that most segments are of.
+    journal_id: Option<[u8; 16]>,
     /// The segments still to come.
     indices: std::vec::IntoIter<u64>,
     /// The segment before the current one.
@@ -64,6 +66,7 @@ impl Salvage {
             .filter(|_| start.is_some())
             .map_or(0, |first| first - 1);
         Ok(Salvage {
+            journal_id: most_common_journal(&*storage, &indices),
             storage,
             indices: rest.into_iter(),
             previous,
@@ -148,6 +151,10 @@ impl Salvage {
             Err(Problem::Defect(defect)) => return Ok(Page::Lost(defect)),
             Err(problem) => return Err(problem.into()),
         };
+        if Some(segment.label.journal_id) != self.journal_id {
+            let (path, what) = (segment.path, "a segment of another journal");
+            return Ok(Page::Lost(Defect::ForeignFile { path, what }));
+        }
         let fault = match segment.link() {
             LinkState::Good(link) => {
                 let sequence = link.first_sequence;
@@ -190,6 +197,24 @@ impl Salvage {
             payload,
         }
     }
+}
+
+/// The journal that most of these segments carry the id of; of the earliest where two are equal.
+fn most_common_journal(storage: &dyn Storage, indices: &[u64]) -> Option<[u8; 16]> {
+    let mut counts: Vec<([u8; 16], usize)> = Vec::new();
+    for index in indices {
+        let Ok(segment) = Segment::open(storage, *index, Access::Follow) else {
+            continue;
+        };
+        let id = segment.label.journal_id;
+        match counts.iter_mut().find(|(known, _)| *known == id) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((id, 1)),
+        }
+    }
+    let most = counts.iter().map(|(_, count)| *count).max()?;
+    let first = counts.iter().find(|(_, count)| *count == most)?;
+    Some(first.0)
 }
 
 enum Page {

@@ -16,6 +16,10 @@ use crate::format::{
 use crate::mapping::Mapping;
 use crate::storage::{Access, SegmentFile, Storage};
 
+/// No journal gets that far: a link that says more is none, whatever its checksum, and sequences
+/// can be counted on from it.
+const SEQUENCE_MAX: u64 = 1 << 62;
+
 /// Where a frame is expected, and what it must be chained to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -198,7 +202,8 @@ impl Segment {
                 .published(LINK_OFFSET..LINK_OFFSET + size_of::<Link>())
         };
         let link = Link::read_from_bytes(bytes).expect("the range has the link's size");
-        if link.crc == link.checksum(self.label.crc) {
+        let in_range = (1..=SEQUENCE_MAX).contains(&link.first_sequence);
+        if in_range && link.crc == link.checksum(self.label.crc) {
             return LinkState::Good(link);
         }
         if is_unfinished(&link) {

@@ -10,7 +10,7 @@
 //! [`Gateway::send`] writes what the replies left in the buffers, one write per connection. A
 //! client's mistake ends its connection, never the node. The gateway never sees the engine.
 
-mod buffers;
+pub mod buffers;
 mod connection;
 mod delivery;
 mod stats;

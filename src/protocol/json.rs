@@ -1,10 +1,10 @@
 //! JSON lines out: events, and commands as scripts write them. Integers up to 2^53 are JSON
 //! numbers, beyond that decimal strings; a field that holds its default is left out.
 
-use super::command::{CommandKind, Items};
+use super::command::{CommandKind, Items, TransferFlags};
 use super::event::EventKind;
 use super::frame::{CommandRef, EventSlot};
-use super::script::is_removable;
+use super::script::{PROPOSED_DEPTH_MAX, is_removable, needed_fields};
 use super::wire::{Field, WireType};
 use std::fmt::Write as _;
 
@@ -29,27 +29,31 @@ struct OpenProposal {
 #[derive(Debug)]
 struct OpenLine {
     head: String,
+    /// What the entries of its lists come as.
+    entries: Option<EventKind>,
     lists: Vec<(&'static str, String)>,
     left: u32,
 }
 
 impl EventPrinter {
-    /// Appends to `out` the line that `event` ends, if it ends one.
+    /// Appends to `out` the line that `event` ends, if it ends one. What this release does not
+    /// understand is an event of its own, called `unknown`.
     pub fn print(&mut self, out: &mut String, event: &EventSlot) {
-        let kind = event.kind();
+        let kind = event.kind().filter(|_| event.event().is_some());
         if let Some(proposal) = &mut self.proposal
             && kind == Some(EventKind::ProposedCommand)
         {
             proposal.add(event.body());
             if let Some(proposal) = self.proposal.take_if(|proposal| proposal.parts == 0) {
                 out.push_str(&proposal.head);
-                write_proposed(out, proposal.kind, &proposal.body);
+                write_proposed(out, proposal.kind, &proposal.body, PROPOSED_DEPTH_MAX);
                 out.push_str("}\n");
             }
             return;
         }
         if let Some(open) = &mut self.open
-            && matches!(kind, Some(EventKind::BookLevel | EventKind::Payment))
+            && kind.is_some()
+            && kind == open.entries
         {
             open.add(event.body());
         } else {
@@ -101,6 +105,7 @@ impl OpenLine {
         );
         let mut line = OpenLine {
             head,
+            entries: None,
             lists: Vec::new(),
             left: 0,
         };
@@ -137,25 +142,29 @@ impl OpenLine {
     fn open(&mut self, kind: EventKind, lists: &[&'static str], counts: &[&str], body: &[u8]) {
         for field in kind.fields() {
             if counts.contains(&field.name) {
-                self.left += raw(field, body) as u32;
+                self.left = self.left.saturating_add(raw(field, body) as u32);
             } else {
                 write_field(&mut self.head, "", field, body);
             }
         }
+        self.entries = Some(match kind {
+            EventKind::Book => EventKind::BookLevel,
+            _ => EventKind::Payment,
+        });
         self.lists = lists.iter().map(|name| (*name, String::new())).collect();
     }
 
     /// Adds a book level to its side's list, or a payment to the queue or the group.
     fn add(&mut self, body: &[u8]) {
         let mut entry = String::new();
-        let at = if self.lists.len() == 2 {
+        let at = if self.entries == Some(EventKind::BookLevel) {
             let value = |name| number_of(EventKind::BookLevel.fields(), name, body);
             let price = value("price") as i64;
             let (quantity, orders) = (value("quantity"), value("orders"));
             let _ = write!(entry, "[{price},{quantity},{orders}]");
             value("side") as usize
         } else {
-            write_fields(&mut entry, "", EventKind::Payment.fields(), body);
+            write_fields(&mut entry, "", EventKind::Payment.fields(), body, &[]);
             // The first field comes with a comma in front: make it the opening brace.
             entry.replace_range(..1, "{");
             entry.push('}');
@@ -239,65 +248,110 @@ pub fn write_command(out: &mut String, sequence: Option<u64>, command: CommandRe
     if command.header.user != 0 {
         let _ = write!(out, ",\"user\":{}", command.header.user);
     }
-    let (head, list) = command.body.split_at(kind.body_size());
+    write_body(out, kind, command.body, PROPOSED_DEPTH_MAX);
+    out.push('}');
+}
+
+/// The fields of a command and its list. `depth` bounds the proposals within proposals.
+fn write_body(out: &mut String, kind: CommandKind, body: &[u8], depth: usize) {
+    let (head, list) = body.split_at(kind.body_size());
     match kind.items() {
-        None => write_fields(out, kind.name(), kind.fields(), head),
+        None => {
+            let needed = needed_of(kind, kind.fields(), head);
+            write_fields(out, kind.name(), kind.fields(), head, needed);
+        }
         Some(_) if kind == CommandKind::Propose => {
             let fields = kind.fields();
             for field in fields.iter().filter(|field| field.name == "expires_at") {
                 write_field(out, kind.name(), field, head);
             }
             let proposed = CommandKind::from_code(number_of(fields, "kind", head) as u16);
-            write_proposed(out, proposed, list);
+            write_proposed(out, proposed, list, depth);
         }
         Some(items) => {
             for field in kind.fields().iter().filter(|field| field.name != "count") {
                 write_field(out, kind.name(), field, head);
             }
-            write_list(out, &items, list);
+            write_list(out, kind, &items, list);
         }
     }
-    out.push('}');
 }
 
-/// The command that a proposal carries, as a field of its line.
-fn write_proposed(out: &mut String, kind: Option<CommandKind>, body: &[u8]) {
-    match kind.filter(|kind| kind.items().is_none() && kind.body_size() == body.len()) {
+/// The command that a proposal carries, as a field of its line; `null` where it is none, or lies
+/// deeper than a script can say.
+fn write_proposed(out: &mut String, kind: Option<CommandKind>, body: &[u8], depth: usize) {
+    match kind.filter(|kind| depth > 0 && has_shape(*kind, body)) {
         Some(kind) => {
             let _ = write!(out, ",\"command\":{{\"cmd\":\"{}\"", kind.name());
-            write_fields(out, kind.name(), kind.fields(), body);
+            write_body(out, kind, body, depth - 1);
             out.push('}');
         }
         None => out.push_str(",\"command\":null"),
     }
 }
 
-fn write_list(out: &mut String, items: &Items, list: &[u8]) {
+/// Whether `body` is as long as one of `kind` and its list are.
+fn has_shape(kind: CommandKind, body: &[u8]) -> bool {
+    let Some((head, list)) = body.split_at_checked(kind.body_size()) else {
+        return false;
+    };
+    let count = number_of(kind.fields(), "count", head) as usize;
+    match kind.items() {
+        Some(items) => list.len() == count * items.size && count > 0,
+        None => list.is_empty(),
+    }
+}
+
+fn write_list(out: &mut String, kind: CommandKind, items: &Items, list: &[u8]) {
     let _ = write!(out, ",\"{}\":[", items.name);
     for (index, item) in list.chunks_exact(items.size).enumerate() {
         if index > 0 {
             out.push(',');
         }
         let start = out.len();
-        write_fields(out, "", items.fields, item);
+        let needed = needed_of(kind, items.fields, item);
+        write_fields(out, "", items.fields, item, needed);
+        if out.len() == start {
+            // Every field has its default.
+            out.push('{');
+        }
         out.replace_range(start..=start, "{");
         out.push('}');
     }
     out.push(']');
 }
 
-fn write_fields(out: &mut String, name: &str, fields: &[Field], body: &[u8]) {
+/// What a line of `kind` has to name, as these fields are set.
+fn needed_of(kind: CommandKind, fields: &[Field], body: &[u8]) -> &'static [&'static str] {
+    let flags = TransferFlags(number_of(fields, "flags", body) as u16);
+    needed_fields(kind, flags, number_of(fields, "final", body) != 0)
+}
+
+/// Writes those fields that do not hold their defaults, and those of `needed` that do.
+fn write_fields(out: &mut String, name: &str, fields: &[Field], body: &[u8], needed: &[&str]) {
     for field in fields {
-        write_field(out, name, field, body);
+        let is_needed = needed.contains(&field.name);
+        if is_needed || !is_left_out(field, body) {
+            write_value(out, name, field, body);
+        }
     }
 }
 
 fn write_field(out: &mut String, owner: &str, field: &Field, body: &[u8]) {
+    if !is_left_out(field, body) {
+        write_value(out, owner, field, body);
+    }
+}
+
+/// Whether a line need not say it.
+fn is_left_out(field: &Field, body: &[u8]) -> bool {
     let value = raw(field, body);
     let is_default = field.default.is_some_and(|default| default == value);
-    if is_default || matches!(field.wire, WireType::Pad) {
-        return;
-    }
+    is_default || matches!(field.wire, WireType::Pad)
+}
+
+fn write_value(out: &mut String, owner: &str, field: &Field, body: &[u8]) {
+    let value = raw(field, body);
     let _ = write!(out, ",\"{}\":", field.name);
     match field.wire {
         WireType::Unsigned if value == u128::MAX && is_removable(owner, field) => {

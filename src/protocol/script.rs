@@ -14,6 +14,10 @@ use serde_json::{Map, Value};
 /// Longest line taken, bytes: a full batch of transfers with every field fits.
 pub const LINE_BYTES_MAX: usize = 16 << 20;
 
+/// Proposals within proposals that a line can say. None is ever approved: only administrative
+/// commands can be proposed.
+pub(super) const PROPOSED_DEPTH_MAX: usize = 4;
+
 /// Turns lines into command frames; remembers the last `at`.
 #[derive(Clone, Debug, Default)]
 pub struct ScriptParser {
@@ -49,7 +53,7 @@ impl ScriptParser {
                 .map_err(|_| "field \"user\" is a number from 0 to 2^64-1".to_string())?,
             None => 0,
         };
-        let mut frame = frame_of(kind, object)?;
+        let mut frame = frame_of(kind, object, PROPOSED_DEPTH_MAX)?;
         frame.header_mut().received_at = at.0;
         frame.header_mut().user = user;
         frame.as_ref().decode().map_err(|error| error.to_string())?;
@@ -132,9 +136,12 @@ impl<'de> serde::de::Visitor<'de> for StrictVisitor {
 
 /// What was written, short enough for one line.
 fn shortened(text: &str) -> String {
+    // What is wrong with a line is said in one line.
+    let printable = |c: char| if c.is_control() { '?' } else { c };
+    let text: String = text.chars().map(printable).collect();
     match text.char_indices().nth(40) {
         Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.to_string(),
+        None => text,
     }
 }
 
@@ -151,10 +158,14 @@ fn take_kind(object: &mut Map<String, Value>) -> Result<CommandKind, String> {
         .ok_or_else(|| format!("unknown command \"{}\"", shortened(&name)))
 }
 
-fn frame_of(kind: CommandKind, mut object: Map<String, Value>) -> Result<CommandFrame, String> {
+fn frame_of(
+    kind: CommandKind,
+    mut object: Map<String, Value>,
+    depth: usize,
+) -> Result<CommandFrame, String> {
     let mut items = Vec::new();
     if kind == CommandKind::Propose {
-        let proposed = proposed_frame(&mut object)?;
+        let proposed = proposed_frame(&mut object, depth)?;
         let body = proposed.as_ref().body;
         if body.len() > ITEMS_MAX * 16 {
             return Err("propose: field \"command\" is too long to be proposed".into());
@@ -205,47 +216,53 @@ fn frame_of(kind: CommandKind, mut object: Map<String, Value>) -> Result<Command
 }
 
 /// The command that a proposal carries: an object like a line, without its time and user.
-fn proposed_frame(object: &mut Map<String, Value>) -> Result<CommandFrame, String> {
+fn proposed_frame(object: &mut Map<String, Value>, depth: usize) -> Result<CommandFrame, String> {
+    let Some(depth) = depth.checked_sub(1) else {
+        return Err("propose: too many proposals within proposals".into());
+    };
     let Some(Value::Object(mut proposed)) = object.remove("command") else {
         return Err("propose: field \"command\" is a command such as {\"cmd\":\"set_phase\",\"phase\":\"open\"}".into());
     };
     let kind = take_kind(&mut proposed).map_err(|why| format!("propose: {why}"))?;
-    frame_of(kind, proposed).map_err(|why| format!("propose: {why}"))
+    frame_of(kind, proposed, depth).map_err(|why| format!("propose: {why}"))
 }
 
-/// Who posts or voids a pending transfer may leave out accounts and amount; a balancing transfer
-/// and a final capture may leave out the amount and take all there is.
 fn check_transfer(
     kind: CommandKind,
     name: &str,
     object: &Map<String, Value>,
 ) -> Result<(), String> {
-    let has_flag = |wanted: &[&str]| {
-        let flags = object.get("flags").and_then(Value::as_array);
-        let mut flags = flags.into_iter().flatten().filter_map(Value::as_str);
-        flags.any(|flag| wanted.contains(&flag))
-    };
-    let needed: &[&str] = match kind {
-        CommandKind::Transfer | CommandKind::Transfers
-            if has_flag(&["post_pending", "void_pending"]) =>
-        {
-            &[]
-        }
-        CommandKind::Transfer | CommandKind::Transfers
-            if has_flag(&["balancing_debit", "balancing_credit"]) =>
-        {
+    let flags = object.get("flags").and_then(Value::as_array);
+    let flags = flags.into_iter().flatten().filter_map(Value::as_str);
+    let flags = flags.filter_map(|flag| code_of(TransferFlags::NAMES, flag));
+    let flags = TransferFlags(flags.fold(0, |bits, bit| bits | bit as u16));
+    let is_final = object.get("final") == Some(&Value::Bool(true));
+    let needed = needed_fields(kind, flags, is_final);
+    match needed.iter().find(|field| !object.contains_key(**field)) {
+        Some(field) => Err(format!("{name}: field \"{field}\" is missing")),
+        None => Ok(()),
+    }
+}
+
+/// Fields that a line has to name although they have a default. Who posts or voids a pending
+/// transfer may leave out accounts and amount; a balancing transfer and a final capture may leave
+/// out the amount and take all there is.
+pub(super) fn needed_fields(
+    kind: CommandKind,
+    flags: TransferFlags,
+    is_final: bool,
+) -> &'static [&'static str] {
+    match kind {
+        CommandKind::Transfer | CommandKind::Transfers if flags.resolves() => &[],
+        CommandKind::Transfer | CommandKind::Transfers if flags.is_balancing() => {
             &["debit_account", "credit_account"]
         }
         CommandKind::Transfer | CommandKind::Transfers => {
             &["debit_account", "credit_account", "amount"]
         }
-        CommandKind::Capture if object.get("final") == Some(&Value::Bool(true)) => &[],
+        CommandKind::Capture if is_final => &[],
         CommandKind::Increment | CommandKind::Capture | CommandKind::Refund => &["amount"],
         _ => &[],
-    };
-    match needed.iter().find(|field| !object.contains_key(**field)) {
-        Some(field) => Err(format!("{name}: field \"{field}\" is missing")),
-        None => Ok(()),
     }
 }
 

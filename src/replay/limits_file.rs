@@ -123,37 +123,43 @@ fn read(dir: &Path) -> Result<Option<Limits>, LimitsError> {
 }
 
 /// The limits in `text`, if its checksum is theirs. The sum is over the lines as they were written, so
-/// that a release with more limits reads the files of those that had fewer.
-fn parse(text: &str) -> Result<Limits, String> {
+/// that a release with more limits reads the files of those that had fewer. The error is a sentence.
+pub fn parse(text: &str) -> Result<Limits, String> {
     let message = |error: toml::de::Error| error.message().replace('\n', " ");
     let mut table: toml::Table = toml::from_str(text).map_err(message)?;
     let checksum = table.remove("checksum");
     let limits: Limits = table.try_into().map_err(message)?;
-    let is_limit = |line: &&str| !line.starts_with('#') && !line.starts_with("checksum");
-    let lines = text.lines().filter(is_limit).flat_map(|line| [line, "\n"]);
-    let own = checksum_of(&lines.collect::<String>());
     match checksum.as_ref().and_then(toml::Value::as_str) {
-        Some(written) if written == own => Ok(limits),
+        Some(written) if written == checksum_of(text) => limits.check().map(|()| limits),
         _ => Err("its checksum is not that of its limits".into()),
     }
 }
 
+/// The sum over the lines of `text` that say limits.
 fn checksum_of(text: &str) -> String {
-    blake3::hash(text.as_bytes()).to_hex().to_string()
+    let is_limit = |line: &&str| !line.starts_with('#') && !line.starts_with("checksum");
+    let lines = text.lines().filter(is_limit).flat_map(|line| [line, "\n"]);
+    let lines = lines.collect::<String>();
+    blake3::hash(lines.as_bytes()).to_hex().to_string()
+}
+
+/// The file of `limits`.
+pub fn text_of(limits: &Limits) -> io::Result<String> {
+    let text = toml::to_string(limits).map_err(io::Error::other)?;
+    Ok(sealed(&format!(
+        "# What this journal was made with: part of its history, not to be edited.\n{text}"
+    )))
+}
+
+/// `text` with the checksum of its lines.
+pub fn sealed(text: &str) -> String {
+    format!("{text}checksum = \"{}\"\n", checksum_of(text))
 }
 
 fn write(dir: &Path, limits: &Limits) -> io::Result<()> {
-    let text = toml::to_string(limits).map_err(io::Error::other)?;
-    let checksum = checksum_of(&text);
     let draft = dir.join("limits.draft");
     let mut file = File::create(&draft)?;
-    file.write_all(
-        format!(
-            "# What this journal was made with: part of its history, not to be edited.\n\
-             {text}checksum = \"{checksum}\"\n"
-        )
-        .as_bytes(),
-    )?;
+    file.write_all(text_of(limits)?.as_bytes())?;
     file.sync_all()?;
     fs::rename(&draft, dir.join(NAME))?;
     File::open(dir)?.sync_all()

@@ -51,6 +51,11 @@ fn check(
     }
     for item in items {
         gather(state, item, batch)?;
+        // More than there are: one of them is named twice. A group that is named over and over
+        // would else fill the memory.
+        if batch.len() > state.payments.rows().len() {
+            return Err(Reason::BatchInfeasible);
+        }
     }
     batch.sort_unstable();
     let is_doubled = batch.windows(2).any(|pair| pair[0] == pair[1]);

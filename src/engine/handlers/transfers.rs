@@ -5,14 +5,14 @@
 //! the accounts say, `capacity_exhausted` last.
 
 use super::throttles::{ask_transfer, throttled_transfer};
-use super::{check_account_ids, check_id, find_sides};
+use super::{check_account_ids, check_id, find_sides, rejected};
 use crate::engine::deadlines::{Deadlines, Due, NO_DEADLINE};
 use crate::engine::index::{Handle, hash_128};
 use crate::engine::outbox::Outbox;
 use crate::engine::postings::Cause;
 use crate::engine::state::State;
 use crate::engine::transfers::{Executed, TransferRow};
-use crate::protocol::command::{Transfer, TransferFlags};
+use crate::protocol::command::{CommandKind, Transfer, TransferFlags};
 use crate::protocol::event::{EventKind, TransferDone, TransferState};
 use crate::protocol::reason::Reason;
 use crate::protocol::units::{Amount, Timestamp, TransferId};
@@ -61,6 +61,9 @@ pub(in crate::engine) fn transfers_if_let_in(
 }
 
 fn batch<const THROTTLED: bool>(state: &mut State, asked: &[Transfer], out: &mut Outbox) {
+    if asked.is_empty() {
+        return rejected(CommandKind::Transfers, 0, Reason::OutOfRange, out);
+    }
     make_room(state, asked.len() as u32);
     let mut at = 0;
     while let Some(one) = asked.get(at) {
