@@ -22,6 +22,7 @@
 //! - A reader never returns a record that fails its checksum.
 //! - No file is ever sparse while mapped; a full disk is an error value, never a signal.
 
+mod batch;
 mod chain;
 mod error;
 mod evidence;
@@ -41,6 +42,7 @@ mod tail;
 mod verify;
 mod writer;
 
+pub use batch::Batch;
 pub use error::{
     AppendError, CommitError, Damage, Defect, Fault, IoFault, OpenError, ReadError, Stopped,
 };

@@ -12,6 +12,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::batch::Batch;
 use crate::error::{Defect, Fault, IoFault, Problem, ReadError};
 use crate::evidence::{self, Evidence};
 use crate::format::{self, FRAME_HEADER_BYTES, FrameHeader, KIND_DATA, LINK_OFFSET, Link};
@@ -35,7 +36,7 @@ use crate::storage::{Access, MappedFiles, Storage};
 /// ```
 pub struct Reader {
     // What every record touches comes first.
-    segment: Segment,
+    segment: Arc<Segment>,
     place: Place,
     storage: Arc<dyn Storage>,
     /// The highest segment known to exist.
@@ -103,7 +104,7 @@ impl Reader {
         }
         let place = segment.first_place(link.first_sequence);
         Ok(Reader {
-            segment,
+            segment: Arc::new(segment),
             place,
             storage,
             last_index,
@@ -142,6 +143,38 @@ impl Reader {
         }
     }
 
+    /// Takes the next records into `batch`, in place of what it held: those of one segment, until they
+    /// take `bytes` of it (one at least), and none behind sequence `to`. It comes back empty at `to`, and
+    /// at the end of what is there for now.
+    pub fn fill(&mut self, batch: &mut Batch, bytes: usize, to: u64) -> Result<(), ReadError> {
+        batch.begin(&self.segment);
+        let mut upto = self.place.offset.saturating_add(bytes);
+        while self.place.sequence <= to && (self.place.offset < upto || batch.is_empty()) {
+            let place = self.place;
+            match segment::look(self.segment.map(), self.segment.key, place) {
+                Look::Frame(header) => {
+                    self.place = place.after(&header);
+                    if header.kind == KIND_DATA {
+                        batch.push(place.offset, &header);
+                    }
+                }
+                // What is found out about the place is for the next call.
+                _ if !batch.is_empty() => break,
+                Look::End => {
+                    if !self.turn_page()? {
+                        break;
+                    }
+                    batch.begin(&self.segment);
+                    upto = self.place.offset.saturating_add(bytes);
+                }
+                Look::Empty if self.segment.label.index == self.last_index => break,
+                Look::Empty => return self.judge(Fault::Gap).map(|_| ()),
+                Look::Bad(fault) => return self.judge(fault).map(|_| ()),
+            }
+        }
+        Ok(())
+    }
+
     /// Moves so that the next record is the one with this sequence. One past the last is allowed:
     /// it will come.
     pub fn seek(&mut self, sequence: u64) -> Result<(), ReadError> {
@@ -150,7 +183,7 @@ impl Reader {
         let index = self.segment_of(sequence)?;
         let (segment, link) = open_linked(&*self.storage, index, self.last_index)?;
         self.place = segment.first_place(link.first_sequence);
-        self.segment = segment;
+        self.segment = Arc::new(segment);
         self.bytes_before = self.bytes_upto(index)?;
         while self.place.sequence < sequence && self.next()?.is_some() {}
         if self.place.sequence == sequence {
@@ -257,7 +290,7 @@ impl Reader {
         self.last_index = self.last_index.max(index);
         self.bytes_before += self.segment.label.segment_bytes;
         self.place = next.first_place(link.first_sequence);
-        self.segment = next;
+        self.segment = Arc::new(next);
         Ok(true)
     }
 

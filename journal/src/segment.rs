@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use zerocopy::FromBytes;
 
@@ -137,6 +138,8 @@ pub(crate) struct Segment {
     pub label: Label,
     pub key: u32,
     pub file: Box<dyn SegmentFile>,
+    /// The file's, at hand: every record asks for it.
+    map: Arc<Mapping>,
 }
 
 /// What a segment's link says.
@@ -174,12 +177,14 @@ impl Segment {
             path,
             label,
             key: format::segment_key(label.segment_id),
+            map: file.mapping().clone(),
             file,
         })
     }
 
+    #[inline]
     pub fn map(&self) -> &Mapping {
-        self.file.mapping()
+        &self.map
     }
 
     /// Where the first frame is expected.

@@ -8,6 +8,7 @@ pub mod latency;
 pub mod ledger;
 pub mod pipeline;
 pub mod published;
+pub mod replay;
 pub mod settlement;
 pub mod wire;
 pub mod workload;

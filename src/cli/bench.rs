@@ -3,6 +3,7 @@
 mod latency;
 mod ledger;
 mod observed;
+mod replay;
 mod settlement;
 
 use super::CliError;
@@ -29,6 +30,7 @@ use std::path::{Path, PathBuf};
   millrace bench engine --workload orders --rate 1000000
   millrace bench engine --workload orders --resting 10000000 --instruments 100000
   millrace bench engine --workload transfers --curve --chart accounts.svg
+  millrace bench replay --workload payments --commands 10000000
   millrace bench wire --durability disk --rate 20000
   millrace bench latency --durability disk --chart latency.svg --hdr latency.hlog
   millrace bench wire --workload ledger
@@ -98,8 +100,8 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=3))]
     threads: u8,
     /// Cost per command from 1,000 to 10 million accounts (engine; transfers, two-phase, payments),
-    /// from 100 to a million resting orders (engine; orders), or from 100 to a million payments
-    /// queued (settlement) instead
+    /// from 100 to a million resting orders (engine; orders), from 100 to a million payments queued
+    /// (settlement), or for journals from 100,000 commands to --commands (replay) instead
     #[arg(long)]
     curve: bool,
     /// Draw the curve into an SVG file; that of settlement and those of latency into two
@@ -120,6 +122,8 @@ enum What {
     Settlement,
     /// Rings, journal and engine on one thread, no sockets
     Pipeline,
+    /// A journal made of a workload and replayed (transfers, payments, orders)
+    Replay,
     /// A node in a process of its own over TCP, beside a raw echo
     Wire,
     /// A node over TCP under one offered rate after the other, until it does not keep up
@@ -193,6 +197,8 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         What::Settlement if args.curve => settlement::run_curve(args)?,
         What::Settlement => settlement::run(args)?,
         What::Pipeline => run_pipeline(args)?,
+        What::Replay if args.curve => replay::run_curve(args)?,
+        What::Replay => replay::run(args)?,
         What::Wire if args.workload == Kind::Ledger => ledger::run(args)?,
         What::Wire if args.stage_times_cost => observed::run(args)?,
         What::Latency => latency::run(args)?,

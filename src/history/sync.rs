@@ -101,6 +101,7 @@ impl Sync {
         projector.stop_after_a_batch(self.one_batch);
         let followed = follow_on(
             &mut self.reader,
+            None,
             &mut self.engine,
             &mut self.sessions,
             &mut projector,

@@ -220,7 +220,7 @@ impl Proposer {
             sessions,
             ..
         } = self;
-        follow_on(reader, engine, sessions, &mut Nobody).map_err(ProposeError::Follow)?;
+        follow_on(reader, None, engine, sessions, &mut Nobody).map_err(ProposeError::Follow)?;
         Ok(())
     }
 

@@ -117,9 +117,21 @@ impl Folder {
     }
 }
 
+/// Whether the command in `record` lies folded; otherwise the record is its frame.
+#[inline]
+pub fn is_folded(record: &[u8]) -> bool {
+    const FLAGS: usize = std::mem::offset_of!(CommandHeader, flags);
+    record.get(FLAGS..FLAGS + 4) == Some(&FOLDED.to_le_bytes()[..])
+}
+
 /// Copies the command in `record` to `words` as it was before it was journaled, and returns its
 /// length in bytes. The body is not validated here.
 pub fn unfold(record: &[u8], words: &mut Vec<u128>) -> Result<usize, FrameError> {
+    unfold_at(record, words, 0)
+}
+
+/// The same, from word `start` on.
+pub fn unfold_at(record: &[u8], words: &mut Vec<u128>, start: usize) -> Result<usize, FrameError> {
     let bad_length = FrameError::BadLength(record.len() as u32);
     let head = record.get(..HEADER_BYTES).ok_or(bad_length)?;
     let mut header: CommandHeader = bytemuck::pod_read_unaligned(head);
@@ -127,10 +139,11 @@ pub fn unfold(record: &[u8], words: &mut Vec<u128>) -> Result<usize, FrameError>
     if !(HEADER_BYTES..=FRAME_BYTES_MAX).contains(&length) || !length.is_multiple_of(16) {
         return Err(FrameError::BadLength(header.length));
     }
-    if words.len() < length / 16 {
-        words.resize(length / 16, 0);
+    let end = start + length / 16;
+    if words.len() < end {
+        words.resize(end, 0);
     }
-    let frame = &mut bytemuck::cast_slice_mut::<u128, u8>(words)[..length];
+    let frame = bytemuck::cast_slice_mut::<u128, u8>(&mut words[start..end]);
     if header.flags != FOLDED {
         if record.len() != length {
             return Err(FrameError::BadLength(header.length));
@@ -231,6 +244,7 @@ mod tests {
             let frame = frame(&body);
             for piece in [8, 144, 192, 1 << 20] {
                 let record = folded(&frame, piece);
+                assert!(is_folded(&record) && !is_folded(&frame));
                 let kept = body.iter().filter(|word| **word != 0).count();
                 let masks = body.len().div_ceil(GROUP);
                 assert_eq!(record.len(), HEADER_BYTES + (kept + masks) * WORD);

@@ -1,19 +1,20 @@
 //! Replay: the one loop that turns a journal back into state.
 //!
-//! Recovery, `replay`, `verify` and `snapshot` are this loop with different watchers: read a
-//! record, check its frame, show the engine what comes a few records later, apply, hand the
-//! command and its events to the watcher. It never writes and may run beside a live node.
+//! Recovery, `replay`, `verify` and `snapshot` are this loop with different watchers: records are
+//! read and checked ahead ([`read_ahead`]), the engine is shown what comes a few commands later and
+//! applies the next, and the watcher gets the command and its events. It never writes and may run
+//! beside a live node.
 
 pub mod limits_file;
+mod read_ahead;
 pub mod recovery;
 pub mod snapshot_store;
 
 use crate::engine::{Engine, Outbox};
-use crate::protocol::command::CommandKind;
 use crate::protocol::frame::{CommandRef, EventSlot, FrameError};
-use crate::protocol::record::unfold;
 use crate::session::SessionTable;
 use millrace_journal::{ReadError, Reader};
+use read_ahead::Commands;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -51,6 +52,8 @@ pub struct Followed {
     pub last_sequence: u64,
     /// How long it took.
     pub elapsed: Duration,
+    /// How much of that it waited for records to be read and checked.
+    pub waited: Duration,
 }
 
 /// Why a replay stopped.
@@ -69,6 +72,8 @@ pub enum FollowError {
         /// What is wrong with it.
         error: NotACommand,
     },
+    /// The system gave no thread to read on.
+    Thread(std::io::Error),
     /// The watcher had enough.
     Watcher {
         /// The command it saw last.
@@ -116,6 +121,7 @@ impl std::fmt::Display for FollowError {
                 "{} offset {offset}: record {sequence} is no command to replay: {error}",
                 file.display()
             ),
+            FollowError::Thread(error) => write!(f, "cannot start a thread to read on: {error}"),
             FollowError::Watcher { sequence, why } => {
                 write!(f, "after command {sequence}: {why}")
             }
@@ -127,6 +133,7 @@ impl std::error::Error for FollowError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             FollowError::Read(error) => Some(error),
+            FollowError::Thread(error) => Some(error),
             _ => None,
         }
     }
@@ -152,21 +159,13 @@ pub fn follow(
     if to.is_none_or(|to| to > before) && before > 0 {
         reader.seek(before + 1)?;
     }
-    follow_with(&mut reader, to, engine, sessions, watcher)
+    follow_on(&mut reader, to, engine, sessions, watcher)
 }
 
-/// Applies every command that `reader` has left for now to `engine`, which stands right before
-/// them. When the journal has grown it may be called again with the same reader.
+/// Applies every command that `reader` has left for now, up to and with `to` (all where `None`), to
+/// `engine`, which stands right before them. It may be called again with the same reader: for those
+/// that come behind `to`, or when the journal has grown.
 pub fn follow_on(
-    reader: &mut Reader,
-    engine: &mut Engine,
-    sessions: &mut SessionTable,
-    watcher: &mut impl Watcher,
-) -> Result<Followed, FollowError> {
-    follow_with(reader, None, engine, sessions, watcher)
-}
-
-fn follow_with(
     reader: &mut Reader,
     to: Option<u64>,
     engine: &mut Engine,
@@ -176,30 +175,36 @@ fn follow_with(
     let before = engine.sequence();
     let to = to.unwrap_or(u64::MAX);
     let started = Instant::now();
+    let mut waited = Duration::ZERO;
     if to > before {
-        Follower {
-            to,
-            engine,
+        let mut follower = Follower {
+            engine: &mut *engine,
             sessions,
             watcher,
             outbox: Outbox::with_capacity(1_024),
             reported: started,
-        }
-        .run(reader)?;
+        };
+        waited = read_ahead::each_batch(reader, to, |commands| follower.apply_all(commands))?;
     }
     Ok(Followed {
         commands: engine.sequence() - before,
         last_sequence: engine.sequence(),
         elapsed: started.elapsed(),
+        waited,
     })
 }
 
-/// Records looked at ahead of the one applied, and the distance at which their rows are warmed.
+/// How many commands ahead of the one applied the engine is shown what comes, to warm where its
+/// lookups begin, what they find, and what that leads to: as a node's executor does it.
 const LOOKUPS_AHEAD: usize = 8;
 const ROWS_AHEAD: usize = 4;
+const LED_TO_AHEAD: usize = 2;
+/// Commands shown in one go.
+const LOOKUPS_AT_ONCE: usize = 4;
+const SEATS: usize = 16;
+const _: () = assert!(LOOKUPS_AHEAD + LOOKUPS_AT_ONCE <= SEATS);
 
 struct Follower<'a, W> {
-    to: u64,
     engine: &'a mut Engine,
     sessions: &'a mut SessionTable,
     watcher: &'a mut W,
@@ -208,53 +213,37 @@ struct Follower<'a, W> {
 }
 
 impl<W: Watcher> Follower<'_, W> {
-    /// Keeps the next records in a ring of copies: the reader lends one record at a time, and the
-    /// engine wants to see what comes.
-    fn run(mut self, reader: &mut Reader) -> Result<(), FollowError> {
-        let mut ahead: [Copied; LOOKUPS_AHEAD] = Default::default();
-        for copied in &mut ahead {
-            self.fill(reader, copied)?;
-        }
-        for copied in &ahead[..ROWS_AHEAD] {
-            if let Some(command) = copied.command() {
-                self.engine.prefetch_rows(command);
-            }
-        }
+    fn apply_all(&mut self, commands: &Commands) -> Result<(), FollowError> {
+        let commands = commands.all();
+        // Seats of the commands that come next; `seated` have been looked at so far.
+        let mut ahead = [None; SEATS];
+        let mut seated = 0;
         for at in 0.. {
-            let next = at % LOOKUPS_AHEAD;
-            let sequence = ahead[next].sequence;
-            let Some(command) = ahead[next].command() else {
+            if at % LOOKUPS_AT_ONCE == 0 {
+                while seated < at + LOOKUPS_AHEAD + LOOKUPS_AT_ONCE {
+                    let next = commands.get(seated);
+                    if let Some((_, command)) = next {
+                        self.engine.prefetch_lookups(command);
+                    }
+                    ahead[seated % SEATS] = next;
+                    seated += 1;
+                }
+            }
+            let Some((sequence, command)) = ahead[at % SEATS] else {
                 break;
             };
-            self.apply(sequence, command)?;
-            self.fill(reader, &mut ahead[next])?;
-            if let Some(command) = ahead[(at + 1 + ROWS_AHEAD) % LOOKUPS_AHEAD].command() {
+            if let Some((_, command)) = ahead[(at + ROWS_AHEAD) % SEATS] {
                 self.engine.prefetch_rows(command);
             }
+            if let Some((_, command)) = ahead[(at + LED_TO_AHEAD) % SEATS] {
+                self.engine.prefetch_led_to(command);
+            }
+            self.apply(sequence, command)?;
         }
         Ok(())
     }
 
-    fn fill(&mut self, reader: &mut Reader, copied: &mut Copied) -> Result<(), FollowError> {
-        copied.length = 0;
-        let record = match reader.next()? {
-            Some(record) if record.sequence <= self.to => record,
-            _ => return Ok(()),
-        };
-        if let Err(error) = copied.copy(record.sequence, record.payload) {
-            return Err(FollowError::BadCommand {
-                file: record.segment.to_owned(),
-                offset: record.offset,
-                sequence: record.sequence,
-                error,
-            });
-        }
-        if let Some(command) = copied.command() {
-            self.engine.prefetch_lookups(command);
-        }
-        Ok(())
-    }
-
+    #[inline(always)]
     fn apply(&mut self, sequence: u64, command: CommandRef<'_>) -> Result<(), FollowError> {
         self.outbox.clear();
         self.engine.apply(sequence, command, &mut self.outbox);
@@ -269,36 +258,5 @@ impl<W: Watcher> Follower<'_, W> {
             self.reported = Instant::now();
         }
         Ok(())
-    }
-}
-
-/// A record's payload, copied to where it may stay and lies aligned.
-#[derive(Default)]
-struct Copied {
-    words: Vec<u128>,
-    length: usize,
-    sequence: u64,
-}
-
-impl Copied {
-    /// Copies and checks a record.
-    fn copy(&mut self, sequence: u64, payload: &[u8]) -> Result<(), NotACommand> {
-        self.length = unfold(payload, &mut self.words)?;
-        self.sequence = sequence;
-        let command = CommandRef::from_bytes(self.bytes())?;
-        command.decode()?;
-        if command.header.kind >= CommandKind::FIRST_QUERY {
-            return Err(NotACommand::Query);
-        }
-        Ok(())
-    }
-
-    /// The command, checked when it was copied; `None` behind the journal's end.
-    fn command(&self) -> Option<CommandRef<'_>> {
-        (self.length > 0).then(|| CommandRef::from_bytes(self.bytes()).expect("checked before"))
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &bytemuck::cast_slice(&self.words)[..self.length]
     }
 }

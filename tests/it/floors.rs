@@ -63,6 +63,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "config",
             "client",
             "telemetry",
+            "replay",
+            "session",
         ],
     ),
     (
