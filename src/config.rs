@@ -72,6 +72,8 @@ pub struct Config {
     pub rings: Rings,
     /// The journal's files.
     pub journal: Journal,
+    /// What is kept of the past.
+    pub snapshots: Snapshots,
     /// What a connection may hold.
     pub gateway: Gateway,
     /// Sizes of the engine's tables.
@@ -96,6 +98,15 @@ pub struct Journal {
     pub segment_bytes: u64,
     /// Bytes kept free for cancels when the disk is full.
     pub reserve_bytes: u64,
+}
+
+/// What is kept of the past.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Snapshots {
+    /// Newest good snapshots that a start may begin from: `millrace archive` moves only what lies
+    /// before the oldest of them.
+    pub keep: u32,
 }
 
 /// What a connection may hold.
@@ -132,6 +143,7 @@ impl Default for Config {
             stage_times: true,
             rings: Rings::default(),
             journal: Journal::default(),
+            snapshots: Snapshots::default(),
             gateway: Gateway::default(),
             limits: Limits::default(),
         }
@@ -153,6 +165,12 @@ impl Default for Journal {
             segment_bytes: 64 << 20,
             reserve_bytes: 1 << 20,
         }
+    }
+}
+
+impl Default for Snapshots {
+    fn default() -> Snapshots {
+        Snapshots { keep: 2 }
     }
 }
 
@@ -302,6 +320,12 @@ impl Config {
         }
         if self.threads > 3 {
             return value(format!("threads = {} must be 0 to 3", self.threads));
+        }
+        if !(1..=1_000_000).contains(&self.snapshots.keep) {
+            return value(format!(
+                "snapshots.keep = {} must be 1 to 1000000",
+                self.snapshots.keep
+            ));
         }
         if self.sessions == 0 {
             return value("sessions must be at least 1".into());

@@ -119,6 +119,15 @@ pub enum Defect {
         /// The file that ought to be there.
         path: PathBuf,
     },
+    /// The first segments were archived, and what was asked for is in them.
+    Archived {
+        /// The directory.
+        path: PathBuf,
+        /// The last segment that went.
+        segments: u64,
+        /// The last record in it.
+        last_sequence: u64,
+    },
     /// A file is not as long as its label says.
     WrongLength {
         /// The file.
@@ -174,6 +183,8 @@ pub enum Fault {
     Chain,
     /// Nothing is where a record ought to be, although later ones are there.
     Gap,
+    /// The note on archived segments does not match its checksum.
+    Note,
 }
 
 /// The operating system's refusal: what was tried, on which file, and what an operator can do.
@@ -374,6 +385,17 @@ impl fmt::Display for Defect {
                 "{} is missing although later segments are here: restore it from a copy",
                 path.display()
             ),
+            Defect::Archived {
+                path,
+                segments,
+                last_sequence,
+            } => write!(
+                f,
+                "segments 1 to {segments} of {} (up to sequence {last_sequence}) were archived: give \
+                 them back, say where they are with --archive, or begin with a snapshot of command \
+                 {last_sequence} or later",
+                path.display()
+            ),
             Defect::WrongLength {
                 path,
                 expected,
@@ -415,6 +437,10 @@ impl fmt::Display for Fault {
             Fault::NoLink => write!(f, "the link is not written"),
             Fault::FirstSequence(found) => write!(f, "the segment begins with sequence {found}"),
             Fault::Chain => write!(f, "the hash chain from the segment before is broken"),
+            Fault::Note => write!(
+                f,
+                "the note on archived segments does not match its checksum"
+            ),
             Fault::Gap => write!(f, "nothing is here although later records are"),
         }
     }

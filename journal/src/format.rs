@@ -255,6 +255,7 @@ mod tests {
     use std::mem::offset_of;
 
     use super::*;
+    use crate::archived::Note;
 
     const DOCUMENT: &str = include_str!("../../docs/journal.md");
 
@@ -292,6 +293,9 @@ mod tests {
         let frame =
             fields!(FrameHeader at 0; length, crc, sequence, watermark, kind, reserved, term);
         assert_eq!(documented("Frame header"), frame);
+        let note = fields!(Note at 0; magic, format_version, reserved, segments, last_sequence,
+            journal_id, chain, reserved_end, crc);
+        assert_eq!(documented("Note on archived segments"), note);
     }
 
     #[test]

@@ -20,8 +20,11 @@
 //! - What [`Writer::commit`] reported durable is there after a crash, once, or [`Writer::open`]
 //!   refuses with the place.
 //! - A reader never returns a record that fails its checksum.
+//! - No segment is ever removed but by [`archive`], which leaves it whole in another place.
 //! - No file is ever sparse while mapped; a full disk is an error value, never a signal.
 
+mod archive;
+mod archived;
 mod batch;
 mod chain;
 mod error;
@@ -42,6 +45,8 @@ mod tail;
 mod verify;
 mod writer;
 
+pub use archive::{ArchiveError, Moved, archivable, archive};
+pub use archived::Archived;
 pub use batch::Batch;
 pub use error::{
     AppendError, CommitError, Damage, Defect, Fault, IoFault, OpenError, ReadError, Stopped,

@@ -6,12 +6,16 @@
 //! verifies; whether it is durable yet is another question, which the watermarks of later records
 //! and the writer's commits answer.
 //!
+//! Where the first segments were archived it begins behind them, and says so to whoever wants what was
+//! in them.
+//!
 //! The hash chain across segments is not recomputed here; [`verify`](crate::verify) and recovery do
 //! that.
 
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::archived::{self, Archived, Present};
 use crate::batch::Batch;
 use crate::error::{Defect, Fault, IoFault, Problem, ReadError};
 use crate::evidence::{self, Evidence};
@@ -39,6 +43,8 @@ pub struct Reader {
     segment: Arc<Segment>,
     place: Place,
     storage: Arc<dyn Storage>,
+    /// The first segment here.
+    first_index: u64,
     /// The highest segment known to exist.
     last_index: u64,
     /// Bytes of the segments before the current one.
@@ -86,27 +92,31 @@ struct Extent {
 }
 
 impl Reader {
-    /// Opens the journal in a directory, at its first record.
-    pub fn open(dir: &Path) -> Result<Reader, ReadError> {
-        Reader::open_in(Arc::new(MappedFiles::at(dir)))
+    /// Opens the journal in a directory, at the first record that is there.
+    pub fn open(files: impl Into<MappedFiles>) -> Result<Reader, ReadError> {
+        Reader::open_in(Arc::new(files.into()))
     }
 
     /// As [`Reader::open`], on any storage.
     pub fn open_in(storage: Arc<dyn Storage>) -> Result<Reader, ReadError> {
-        let indices = indices(&*storage)?;
-        let last_index = indices.len() as u64;
+        let present = present(&*storage)?;
+        let (first_index, last_index) = (present.first, present.last);
         warm(&*storage, last_index)?;
-        let known = extent(&*storage, last_index)?;
-        let (segment, link) = open_linked(&*storage, 1, last_index)?;
-        if link.first_sequence != 1 {
+        let known = extent(&*storage, present)?;
+        let (segment, link) = open_linked(&*storage, first_index, last_index)?;
+        if first_index == 1 && link.first_sequence != 1 {
             let what = Fault::FirstSequence(link.first_sequence);
             return Err(Problem::from(segment.damage(LINK_OFFSET, 1, what)).into());
+        }
+        if let Some(archived) = &present.before {
+            refuse_others(&segment, &link, archived)?;
         }
         let place = segment.first_place(link.first_sequence);
         Ok(Reader {
             segment: Arc::new(segment),
             place,
             storage,
+            first_index,
             last_index,
             bytes_before: 0,
             known,
@@ -178,10 +188,14 @@ impl Reader {
     /// Moves so that the next record is the one with this sequence. One past the last is allowed:
     /// it will come.
     pub fn seek(&mut self, sequence: u64) -> Result<(), ReadError> {
-        let last_index = indices(&*self.storage)?.len() as u64;
-        self.last_index = self.last_index.max(last_index);
+        let present = present(&*self.storage)?;
+        self.first_index = present.first;
+        self.last_index = self.last_index.max(present.last);
         let index = self.segment_of(sequence)?;
         let (segment, link) = open_linked(&*self.storage, index, self.last_index)?;
+        if sequence < link.first_sequence {
+            return Err(self.before_the_first(sequence, link.first_sequence));
+        }
         self.place = segment.first_place(link.first_sequence);
         self.segment = Arc::new(segment);
         self.bytes_before = self.bytes_upto(index)?;
@@ -195,6 +209,22 @@ impl Reader {
             first: 1,
             last,
         })
+    }
+
+    /// Why a sequence before the first one here cannot be read.
+    fn before_the_first(&self, wanted: u64, first: u64) -> ReadError {
+        match self.first_index {
+            1 => ReadError::NoSuchSequence {
+                wanted,
+                first,
+                last: self.last_sequence(),
+            },
+            index => ReadError::Defect(Defect::Archived {
+                path: self.storage.path_of(""),
+                segments: index - 1,
+                last_sequence: first - 1,
+            }),
+        }
     }
 
     /// Random bytes that every segment of this journal carries: no other journal has them.
@@ -224,12 +254,12 @@ impl Reader {
         Ok(EndState::Unfinished { what })
     }
 
-    /// Bytes from the journal's beginning to where the reader is.
+    /// Bytes from the beginning of what is here to where the reader is.
     pub fn bytes_read(&self) -> u64 {
         self.bytes_before + self.place.offset as u64
     }
 
-    /// Bytes from the journal's beginning to its end, as it was when the reader was opened, or
+    /// Bytes from there to its end, as it was when the reader was opened, or
     /// further if the reader is: with [`Reader::bytes_read`] the two ends of a progress bar.
     pub fn bytes_total(&self) -> u64 {
         self.known.bytes.max(self.bytes_read())
@@ -312,7 +342,7 @@ impl Reader {
         if indices.contains(&index) || indices.iter().all(|other| *other < index) {
             return Ok(false);
         }
-        Err(ReadError::Defect(missing))
+        Err(archived::gone(&*self.storage, index, missing).into())
     }
 
     /// A place that is not valid although it should be: damage, or a torn tail, which is an end
@@ -350,7 +380,7 @@ impl Reader {
 
     /// The segment that holds a sequence, or would: the last one that begins at or before it.
     fn segment_of(&self, sequence: u64) -> Result<u64, ReadError> {
-        let (mut low, mut high) = (1, self.last_index);
+        let (mut low, mut high) = (self.first_index, self.last_index);
         while low < high {
             let middle = low + (high - low).div_ceil(2);
             let segment = Segment::open(&*self.storage, middle, Access::Follow)?;
@@ -365,7 +395,7 @@ impl Reader {
 
     fn bytes_upto(&self, index: u64) -> Result<u64, ReadError> {
         let mut bytes = 0;
-        for earlier in 1..index {
+        for earlier in self.first_index..index {
             bytes += Segment::open(&*self.storage, earlier, Access::Follow)?
                 .label
                 .segment_bytes;
@@ -384,8 +414,8 @@ impl std::fmt::Debug for Reader {
     }
 }
 
-/// The segments' indices, which are 1, 2, 3 and so on.
-pub(crate) fn indices(storage: &dyn Storage) -> Result<Vec<u64>, Problem> {
+/// The segments there are.
+pub(crate) fn present(storage: &dyn Storage) -> Result<Present, Problem> {
     let (indices, found) = segment::list(storage)?;
     if indices.is_empty() {
         return Err(Defect::NotAJournal {
@@ -394,8 +424,29 @@ pub(crate) fn indices(storage: &dyn Storage) -> Result<Vec<u64>, Problem> {
         }
         .into());
     }
-    segment::refuse_gaps(storage, &indices)?;
-    Ok(indices)
+    Present::judge(storage, &indices)
+}
+
+/// Refuses a first segment that does not continue what was archived before it.
+pub(crate) fn refuse_others(
+    segment: &Segment,
+    link: &Link,
+    archived: &Archived,
+) -> Result<(), Problem> {
+    if segment.label.journal_id != archived.journal_id {
+        return Err(Defect::ForeignFile {
+            path: segment.path.clone(),
+            what: "a segment of another journal than those archived",
+        }
+        .into());
+    }
+    let sequence = archived.last_sequence + 1;
+    let fault = match link {
+        link if link.first_sequence != sequence => Fault::FirstSequence(link.first_sequence),
+        link if link.chain != archived.chain => Fault::Chain,
+        _ => return Ok(()),
+    };
+    Err(segment.damage(LINK_OFFSET, sequence, fault).into())
 }
 
 /// Brings the last segment into memory the way its writer needs it.
@@ -432,9 +483,10 @@ pub(crate) fn open_linked(
 }
 
 /// Where the journal ends, by a hop over the headers of its last segment.
-fn extent(storage: &dyn Storage, last_index: u64) -> Result<Extent, Problem> {
+fn extent(storage: &dyn Storage, present: Present) -> Result<Extent, Problem> {
+    let last_index = present.last;
     let mut bytes = 0;
-    for index in 1..last_index {
+    for index in present.first..last_index {
         bytes += Segment::open(storage, index, Access::Follow)?
             .label
             .segment_bytes;

@@ -15,6 +15,7 @@
 
 use std::path::PathBuf;
 
+use crate::archived::{self, Present};
 use crate::chain::ContentHash;
 use crate::error::{Defect, Fault, IoFault, Problem};
 use crate::evidence::{self, Evidence};
@@ -82,21 +83,33 @@ pub(crate) struct Survey {
 /// `check_from` only labels and links are checked.
 pub(crate) fn survey(storage: &dyn Storage, check_from: u64) -> Result<Option<Survey>, Problem> {
     let (indices, _) = segment::list(storage)?;
-    segment::refuse_gaps(storage, &indices)?;
-    let Some(&last) = indices.last() else {
-        return Ok(None);
-    };
+    if indices.is_empty() {
+        return no_segment(storage);
+    }
+    let present = Present::judge(storage, &indices)?;
+    let last = present.last;
     let name = format::segment_name(last);
     let advice = "check its permissions and the disk";
     storage
         .warm(&name)
         .map_err(|error| IoFault::new("read", storage.path_of(&name), error, advice))?;
-    let mut walk = Walk::new(storage, last);
+    let mut walk = Walk::new(storage, &present);
     walk.skip_to(check_from)?;
     while walk.index <= last && walk.broken.is_none() {
         walk.segment()?;
     }
     walk.conclude().map(Some)
+}
+
+/// No journal, unless one was here whose first segments were archived.
+fn no_segment(storage: &dyn Storage) -> Result<Option<Survey>, Problem> {
+    match archived::read(storage)? {
+        None => Ok(None),
+        Some(archived) => {
+            let path = storage.path_of(&format::segment_name(archived.segments + 1));
+            Err(Defect::MissingSegment { path }.into())
+        }
+    }
 }
 
 /// Where the valid prefix ends although the files go on.
@@ -116,6 +129,8 @@ struct SegmentEnd {
 
 struct Walk<'a> {
     storage: &'a dyn Storage,
+    /// The first segment here.
+    first: u64,
     last: u64,
     /// The segment to look at next.
     index: u64,
@@ -131,13 +146,20 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(storage: &'a dyn Storage, last: u64) -> Walk<'a> {
+    fn new(storage: &'a dyn Storage, present: &Present) -> Walk<'a> {
+        let archived = present.before.as_ref();
+        let behind = archived.map(|archived| (archived.last_sequence + 1, archived.chain));
         Walk {
             storage,
-            last,
-            index: 1,
-            journal_id: None,
-            expected: Some((1, [0; 32])),
+            first: present.first,
+            last: present.last,
+            index: present.first,
+            journal_id: archived.map(|archived| archived.journal_id),
+            // Of a segment that was given back alone the word of its link is all there is.
+            expected: match present.first {
+                1 => Some((1, [0; 32])),
+                _ => behind,
+            },
             end: None,
             broken: None,
             next_sequences: Vec::new(),
@@ -157,8 +179,11 @@ impl<'a> Walk<'a> {
                 return Ok(());
             }
             let passed = self.open(self.index)?;
-            if !matches!(passed.link(), LinkState::Good(_)) {
+            let LinkState::Good(own) = passed.link() else {
                 return Err(passed.damage(LINK_OFFSET, 0, Fault::Link).into());
+            };
+            if let Some(fault) = self.link_fault(&own) {
+                return Err(passed.damage(LINK_OFFSET, own.first_sequence, fault).into());
             }
             self.next_sequences.push(link.first_sequence);
             self.bytes += passed.label.segment_bytes;
@@ -300,7 +325,7 @@ impl<'a> Walk<'a> {
         let recovered = Recovered {
             created: false,
             journal_id,
-            segments: end.index,
+            segments: end.index - self.first + 1,
             last_sequence: end.place.sequence - 1,
             bytes: self.bytes,
             cut,
@@ -325,7 +350,7 @@ impl<'a> Walk<'a> {
     }
 
     fn unsynced(&self, tail: u64) -> Vec<u64> {
-        let indices = (1..tail).zip(&self.next_sequences);
+        let indices = (self.first..tail).zip(&self.next_sequences);
         indices
             .filter(|(_, next)| **next > self.watermark + 1)
             .map(|(index, _)| index)

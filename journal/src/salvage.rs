@@ -7,9 +7,9 @@
 //! its successor's follows from its own; in the second case its payload cannot be checked, and it is
 //! left out. Nothing here decides anything, and nothing is written.
 
-use std::path::Path;
 use std::sync::Arc;
 
+use crate::archived;
 use crate::error::{Defect, Fault, Problem, ReadError};
 use crate::evidence;
 use crate::format::{FRAME_HEADER_BYTES, FrameHeader, KIND_DATA, LINK_OFFSET};
@@ -43,8 +43,8 @@ pub enum Salvaged<'a> {
 
 impl Salvage {
     /// What is left of the journal in a directory, from the segment on that holds `from`.
-    pub fn open(dir: &Path, from: u64) -> Result<Salvage, ReadError> {
-        Salvage::open_in(Arc::new(MappedFiles::at(dir)), from)
+    pub fn open(files: impl Into<MappedFiles>, from: u64) -> Result<Salvage, ReadError> {
+        Salvage::open_in(Arc::new(files.into()), from)
     }
 
     /// As [`Salvage::open`], on any storage.
@@ -142,7 +142,11 @@ impl Salvage {
             let path = self
                 .storage
                 .path_of(&crate::format::segment_name(index - 1));
-            return Ok(Page::Lost(Defect::MissingSegment { path }));
+            let missing = Defect::MissingSegment { path };
+            return match archived::gone(&*self.storage, index - 1, missing) {
+                Problem::Defect(defect) => Ok(Page::Lost(defect)),
+                problem => Err(problem.into()),
+            };
         }
         self.indices.next();
         self.previous = index;

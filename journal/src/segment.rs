@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use zerocopy::FromBytes;
 
+use crate::archived;
 use crate::error::{Damage, Defect, Fault, IoFault, Problem};
 use crate::format::{
     self, FORMAT_VERSION, FRAME_HEADER_BYTES, FRAMES_OFFSET, FrameHeader, KIND_DATA, KIND_PAD,
@@ -154,10 +155,19 @@ pub(crate) enum LinkState {
 impl Segment {
     /// Opens the segment with this index and checks its label.
     pub fn open(storage: &dyn Storage, index: u64, access: Access) -> Result<Segment, Problem> {
-        let name = format::segment_name(index);
-        let path = storage.path_of(&name);
+        Segment::open_named(storage, &format::segment_name(index), index, access)
+    }
+
+    /// The same under another name, on its way to its own.
+    pub fn open_named(
+        storage: &dyn Storage,
+        name: &str,
+        index: u64,
+        access: Access,
+    ) -> Result<Segment, Problem> {
+        let path = storage.path_of(name);
         let file = storage
-            .open(&name, access)
+            .open(name, access)
             .map_err(|error| cannot_open(&path, error))?;
         let label = read_label(file.mapping(), &path)?;
         if label.index != index {
@@ -325,6 +335,8 @@ fn is_ours(name: &str) -> bool {
         format::SPARE_NAME,
         format::LOCK_NAME,
         format::PROBE_NAME,
+        archived::NOTE_NAME,
+        archived::DRAFT_NAME,
         "lost+found",
     ];
     known.contains(&name) || format::segment_index(name).is_some()

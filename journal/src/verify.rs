@@ -4,8 +4,7 @@
 //! must hold the hash of the segment before; sequences must follow one another. That leaves no byte
 //! of a segment unchecked. The spare holds nothing yet and is not looked at.
 
-use std::path::Path;
-
+use crate::archived::{Archived, Present};
 use crate::chain::ContentHash;
 use crate::error::{Damage, Defect, Fault, Problem, ReadError};
 use crate::format::{
@@ -27,7 +26,11 @@ pub struct Verified {
     pub bytes: u64,
     /// Segments.
     pub segments: u64,
-    /// The first record's sequence: 1, or 0 in an empty journal.
+    /// Where the history before them ends, if segments were archived: the first one here continues it.
+    pub archived: Option<Archived>,
+    /// The sequence that the first record here has or will have.
+    pub begins_at: u64,
+    /// The first record's sequence here, or 0 in an empty journal.
     pub first_sequence: u64,
     /// The last record's sequence, 0 in an empty journal.
     pub last_sequence: u64,
@@ -43,8 +46,11 @@ pub struct Verified {
 ///
 /// Damage is [`ReadError::Defect`] with [`Defect::Damaged`], which says where. A torn tail that no
 /// writer has cut yet counts as damage: open the journal first.
-pub fn verify(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Verified, ReadError> {
-    verify_in(&MappedFiles::at(dir), progress)
+pub fn verify(
+    files: impl Into<MappedFiles>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Verified, ReadError> {
+    verify_in(&files.into(), progress)
 }
 
 /// As [`verify`], on any storage.
@@ -52,11 +58,12 @@ pub fn verify_in(
     storage: &dyn Storage,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Verified, ReadError> {
-    let last = reader::indices(storage)?.len() as u64;
-    reader::warm(storage, last)?;
+    let present = reader::present(storage)?;
+    reader::warm(storage, present.last)?;
     let live = storage.is_locked();
-    let mut pass = Pass::new(storage, progress, last);
-    for index in 1..=last {
+    let mut pass = Pass::new(storage, progress, present);
+    pass.begin()?;
+    for index in present.first..=present.last {
         pass.segment(index)?;
     }
     Ok(pass.verified(live || storage.is_locked()))
@@ -65,8 +72,10 @@ pub fn verify_in(
 struct Pass<'a> {
     storage: &'a dyn Storage,
     progress: &'a mut dyn FnMut(u64, u64),
+    present: Present,
     last: u64,
     journal_id: Option<[u8; 16]>,
+    first_sequence: u64,
     sequence: u64,
     watermark: u64,
     chain: [u8; 32],
@@ -75,13 +84,19 @@ struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    fn new(storage: &'a dyn Storage, progress: &'a mut dyn FnMut(u64, u64), last: u64) -> Pass<'a> {
+    fn new(
+        storage: &'a dyn Storage,
+        progress: &'a mut dyn FnMut(u64, u64),
+        present: Present,
+    ) -> Pass<'a> {
         let (sequence, watermark, bytes, bytes_total) = (1, 0, 0, 0);
         Pass {
             storage,
             progress,
-            last,
+            present,
+            last: present.last,
             journal_id: None,
+            first_sequence: 1,
             sequence,
             watermark,
             chain: [0; 32],
@@ -90,9 +105,24 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// Takes from the note what the first segment must continue. Of one that was given back alone, with
+    /// others before it missing, the word of its link is all there is.
+    fn begin(&mut self) -> Result<(), Problem> {
+        if self.present.first == 1 {
+            return Ok(());
+        }
+        let (segment, link) = reader::open_linked(self.storage, self.present.first, self.last)?;
+        if let Some(archived) = &self.present.before {
+            reader::refuse_others(&segment, &link, archived)?;
+        }
+        (self.first_sequence, self.chain) = (link.first_sequence, link.chain);
+        self.sequence = link.first_sequence;
+        Ok(())
+    }
+
     fn segment(&mut self, index: u64) -> Result<(), Problem> {
         let (segment, link) = reader::open_linked(self.storage, index, self.last)?;
-        self.bytes_total = self.last * segment.label.segment_bytes;
+        self.bytes_total = self.present.count() * segment.label.segment_bytes;
         let journal_id = *self.journal_id.get_or_insert(segment.label.journal_id);
         if segment.label.journal_id != journal_id {
             return Err(Defect::ForeignFile {
@@ -200,10 +230,15 @@ impl<'a> Pass<'a> {
     fn verified(self, live: bool) -> Verified {
         (self.progress)(self.bytes, self.bytes);
         Verified {
-            records: self.sequence - 1,
+            records: self.sequence - self.first_sequence,
             bytes: self.bytes,
-            segments: self.last,
-            first_sequence: u64::from(self.sequence > 1),
+            segments: self.present.count(),
+            archived: self.present.before,
+            begins_at: self.first_sequence,
+            first_sequence: match self.sequence > self.first_sequence {
+                true => self.first_sequence,
+                false => 0,
+            },
             last_sequence: self.sequence - 1,
             chain_head: self.chain,
             live,
@@ -240,6 +275,15 @@ mod tests {
         storage
     }
 
+    /// Both segments of it.
+    fn two() -> Present {
+        Present {
+            first: 1,
+            last: 2,
+            before: None,
+        }
+    }
+
     /// Every byte of a 1 MiB segment, three masks each. The pass over a journal goes front to back, and
     /// what it says of a frame depends on nothing behind it: so for every byte it is resumed at the frame
     /// that holds the byte, instead of reading what comes before three million times.
@@ -268,7 +312,7 @@ mod tests {
             let Ok((segment, link)) = reader::open_linked(&storage, 1, 2) else {
                 return true;
             };
-            Pass::new(&storage, &mut ignore, 2)
+            Pass::new(&storage, &mut ignore, two())
                 .header(&segment, &link)
                 .is_err()
         });
@@ -276,7 +320,7 @@ mod tests {
         while let Look::Frame(header) = segment::look(segment.map(), segment.key, place) {
             let next = place.after(&header);
             seen(place.offset..next.offset, &mut || {
-                let mut pass = Pass::new(&storage, &mut ignore, 2);
+                let mut pass = Pass::new(&storage, &mut ignore, two());
                 (pass.sequence, pass.watermark) = (place.sequence, watermark);
                 pass.frames(&segment, place).is_err()
             });

@@ -47,6 +47,8 @@ struct SyncArgs {
     /// Directory of the journal
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
+    #[command(flatten)]
+    archive: settings::ArchiveArgs,
     /// Go on as the journal grows, until Ctrl-C
     #[arg(long)]
     follow: bool,
@@ -186,7 +188,9 @@ fn sync(args: &SyncArgs) -> Result<(), CliError> {
                 .map_err(|error| CliError::Failed(format!("cannot watch for signals: {error}")))?;
         }
     }
-    let mut sync = Sync::open(&args.dir, Options::default()).map_err(CliError::failed)?;
+    let journal = args.archive.journal_of(&args.dir)?;
+    let mut sync =
+        Sync::open_with(&args.dir, journal, Options::default()).map_err(CliError::failed)?;
     let before = sync.synced();
     let started = std::time::Instant::now();
     let mut bar = Progress::new(sync.journal_end(), "commands");

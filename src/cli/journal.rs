@@ -4,6 +4,7 @@ use super::{CliError, settings};
 use crate::protocol::frame::{CommandRef, FrameError};
 use crate::protocol::json::write_command;
 use crate::protocol::record::unfold;
+use millrace_journal::storage::MappedFiles;
 use millrace_journal::{Defect, EndState, ReadError, Reader, Record, Salvage, Salvaged};
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -22,6 +23,8 @@ pub(crate) struct Args {
     /// Directory of the journal
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
+    #[command(flatten)]
+    archive: settings::ArchiveArgs,
     /// First command to print
     #[arg(long, value_name = "SEQ", default_value_t = 1)]
     from: u64,
@@ -42,13 +45,16 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         text: String::new(),
         words: Vec::new(),
     };
-    match print_sound(args, &mut printer) {
+    let journal = args.archive.journal_of(&args.dir)?;
+    match print_sound(args, &journal, &mut printer) {
         Err(Stop::Read(ReadError::Defect(
-            defect @ (Defect::NotAJournal { .. } | Defect::NewerFormat { .. }),
+            defect @ (Defect::NotAJournal { .. }
+            | Defect::NewerFormat { .. }
+            | Defect::Archived { .. }),
         ))) => Err(CliError::failed(defect)),
         Err(Stop::Read(ReadError::Defect(_))) => {
             printer.flush()?;
-            print_around(args, &mut printer)
+            print_around(&journal, &mut printer)
         }
         Err(Stop::Read(error)) => Err(CliError::failed(error)),
         Err(Stop::Cli(error)) => Err(error),
@@ -74,11 +80,9 @@ impl From<std::io::Error> for Stop {
 }
 
 /// Prints the journal up to its end, or to the first damage.
-fn print_sound(args: &Args, printer: &mut Printer) -> Result<(), Stop> {
-    let mut reader = Reader::open(&args.dir)?;
-    if args.from > 1 {
-        reader.seek(args.from)?;
-    }
+fn print_sound(args: &Args, journal: &MappedFiles, printer: &mut Printer) -> Result<(), Stop> {
+    let mut reader = Reader::open(journal.clone())?;
+    reader.seek(args.from.max(1))?;
     while printer.left > 0 {
         let Some(record) = reader.next()? else {
             break;
@@ -95,8 +99,8 @@ fn print_sound(args: &Args, printer: &mut Printer) -> Result<(), Stop> {
 const TORN: &str = "millrace: a torn tail follows, never acknowledged; the next start cuts it";
 
 /// Prints what is left of a damaged journal, from where the printer is, and says what is missing.
-fn print_around(args: &Args, printer: &mut Printer) -> Result<(), CliError> {
-    let mut salvage = Salvage::open(&args.dir, printer.next).map_err(CliError::failed)?;
+fn print_around(journal: &MappedFiles, printer: &mut Printer) -> Result<(), CliError> {
+    let mut salvage = Salvage::open(journal.clone(), printer.next).map_err(CliError::failed)?;
     let mut places = 0;
     while printer.left > 0 {
         match salvage.next().map_err(CliError::failed)? {

@@ -10,6 +10,7 @@ macro_rules! say {
     }};
 }
 
+mod archive;
 mod bench;
 mod book;
 mod client;
@@ -51,6 +52,7 @@ enum Verb {
     Verify(verify::Args),
     Journal(journal::Args),
     Snapshot(snapshot::Args),
+    Archive(archive::Args),
     History(history::Args),
     Simulate(simulate::Args),
     Solve(solve::Args),
@@ -119,6 +121,7 @@ pub fn main() -> ExitCode {
         Verb::Verify(args) => verify::run(&args),
         Verb::Journal(args) => journal::run(&args),
         Verb::Snapshot(args) => snapshot::run(&args),
+        Verb::Archive(args) => archive::run(&args),
         Verb::History(args) => history::run(&args),
         Verb::Simulate(args) => simulate::run(&args),
         Verb::Solve(args) => solve::run(&args),

@@ -19,6 +19,8 @@ pub(crate) struct Args {
     /// Directory of journal and snapshots
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
+    #[command(flatten)]
+    archive: settings::ArchiveArgs,
     /// Last command to replay
     #[arg(long, value_name = "SEQ")]
     to: Option<u64>,
@@ -29,6 +31,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     let limits = settings::limits_of(&args.dir)?;
+    let journal = args.archive.journal_of(&args.dir)?;
     let last = last_sequence(&args.dir)?;
     if let Some(to) = args.to.filter(|to| *to > last) {
         return Err(CliError::Failed(format!(
@@ -51,13 +54,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         text: String::new(),
         reader_gone: false,
     };
-    let followed = follow(
-        &args.dir,
-        Some(to),
-        &mut engine,
-        &mut sessions,
-        &mut watcher,
-    );
+    let followed = follow(journal, Some(to), &mut engine, &mut sessions, &mut watcher);
     if watcher.reader_gone {
         return Err(CliError::ReaderGone);
     }

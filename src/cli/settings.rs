@@ -6,6 +6,7 @@ use crate::engine::Limits;
 use crate::pipeline::threads::CoreChoice;
 use crate::protocol::RELEASE;
 use crate::replay::limits_file;
+use millrace_journal::storage::MappedFiles;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -46,6 +47,27 @@ impl NodeArgs {
             .check()
             .map_err(|error| CliError::Usage(error.to_string()))?;
         Ok(config)
+    }
+}
+
+/// Where the segments that `millrace archive` moved away are found.
+#[derive(clap::Args)]
+pub(crate) struct ArchiveArgs {
+    /// Directory with the journal's archived segments, to read those, too
+    #[arg(long, value_name = "DIR")]
+    pub(crate) archive: Option<PathBuf>,
+}
+
+impl ArchiveArgs {
+    /// The journal in `dir`, with what was archived from it where that was given.
+    pub(crate) fn journal_of(&self, dir: &Path) -> Result<MappedFiles, CliError> {
+        match &self.archive {
+            Some(archive) if !archive.is_dir() => Err(CliError::Usage(format!(
+                "--archive {} is not a directory",
+                archive.display()
+            ))),
+            archive => Ok(MappedFiles::at(dir).with_archive(archive.as_deref())),
+        }
     }
 }
 

@@ -3,13 +3,14 @@
 use super::replay::{LONG, SESSIONS, last_sequence};
 use super::terminal::{Progress, grouped, hex};
 use super::{CliError, settings};
-use crate::engine::{Engine, Take};
+use crate::engine::{Engine, Limits, Take};
 use crate::protocol::frame::{CommandRef, EventSlot};
 use crate::replay::{Watcher, follow, snapshot_store};
 use crate::session::SessionTable;
-use millrace_journal::{Damage, Defect, EndState, ReadError, Reader};
+use millrace_journal::storage::MappedFiles;
+use millrace_journal::{Damage, Defect, EndState, ReadError, Reader, Verified};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Check a directory: every byte of the journal, the hash chain, the replay, the audit, and that
 /// every snapshot is the state its place in the journal replays to. Exit 0 sound, 1 unsound.
@@ -19,28 +20,39 @@ pub(crate) struct Args {
     /// Directory of journal and snapshots
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
+    #[command(flatten)]
+    archive: settings::ArchiveArgs,
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     let limits = settings::limits_of(&args.dir)?;
+    let journal = args.archive.journal_of(&args.dir)?;
     let unsound = |why: String| CliError::Failed(format!("unsound: {why}"));
     let mut bar = Progress::new(0, "bytes");
-    let verified = millrace_journal::verify(&args.dir, &mut |done, total| {
+    let verified = millrace_journal::verify(journal.clone(), &mut |done, total| {
         bar.set_total(total);
         bar.at(done);
     });
     drop(bar);
-    let verified = verified.map_err(|error| unsound(explained(&args.dir, error)))?;
+    let verified = verified.map_err(|error| unsound(explained(&journal, error)))?;
     say!(
         "journal: {} records in {} segments, {} bytes, every checksum and hash in order",
         grouped(verified.records),
         verified.segments,
         grouped(verified.bytes)
     );
+    if let Some(archived) = &verified.archived {
+        say!(
+            "archived: segments 1 to {}, commands up to {}; the journal continues their chain head {}",
+            archived.segments,
+            grouped(archived.last_sequence),
+            hex(&archived.chain)
+        );
+    }
     say!("chain head: {}", hex(&verified.chain_head));
     let last = last_sequence(&args.dir)?;
     let snapshots = read_snapshots(args, last).map_err(unsound)?;
-    let mut engine = Engine::new(&limits);
+    let (mut engine, mut sessions) = beginning(&limits, &verified, &snapshots).map_err(unsound)?;
     if last >= LONG {
         engine.take_memory(Take::AsTouched);
     }
@@ -49,9 +61,8 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         snapshots,
         checked: 0,
     };
-    let mut sessions = SessionTable::new(SESSIONS);
     let followed = follow(
-        &args.dir,
+        journal,
         Some(last),
         &mut engine,
         &mut sessions,
@@ -72,9 +83,9 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
 }
 
 /// What is wrong, and what that means for who starts a node here.
-fn explained(dir: &Path, error: ReadError) -> String {
+fn explained(journal: &MappedFiles, error: ReadError) -> String {
     let is_tail = |damage: &Damage| {
-        let mut reader = Reader::open(dir).ok()?;
+        let mut reader = Reader::open(journal.clone()).ok()?;
         reader.seek(damage.sequence).ok()?;
         match reader.end_state().ok()? {
             EndState::Unfinished { .. } => Some(()),
@@ -94,6 +105,36 @@ fn explained(dir: &Path, error: ReadError) -> String {
         ),
         _ => error.to_string(),
     }
+}
+
+/// Where the replay begins: with nothing, or, where the first segments are archived, with the oldest
+/// snapshot that what is left leads on from.
+fn beginning(
+    limits: &Limits,
+    verified: &Verified,
+    snapshots: &BTreeMap<u64, ([u8; 32], PathBuf)>,
+) -> Result<(Engine, SessionTable), String> {
+    if verified.begins_at == 1 {
+        return Ok((Engine::new(limits), SessionTable::new(SESSIONS)));
+    }
+    let archived = verified.begins_at - 1;
+    let Some((sequence, (_, path))) = snapshots.range(archived..).next() else {
+        return Err(format!(
+            "commands 1 to {archived} are archived, and no snapshot stands in for them: give the segments \
+             back, or say where they are with --archive"
+        ));
+    };
+    let loaded = snapshot_store::load(path, limits, SESSIONS)
+        .map_err(|error| format!("snapshot {}: {error}", path.display()))?;
+    say!(
+        "replay begins with the snapshot of command {}: what came before is archived",
+        grouped(*sequence)
+    );
+    let earlier = snapshots.range(..sequence).count();
+    if earlier > 0 {
+        say!("{earlier} older snapshots are not replayed to: that takes the archive");
+    }
+    Ok((loaded.engine, loaded.sessions))
 }
 
 /// Digest and file of every snapshot, by sequence.

@@ -8,6 +8,7 @@ use crate::protocol::frame::CommandRef;
 use crate::protocol::record::unfold;
 use crate::replay::{Nobody, follow, follow_on, limits_file, snapshot_store};
 use crate::session::SessionTable;
+use millrace_journal::storage::MappedFiles;
 use millrace_journal::{ReadError, Reader};
 use std::path::Path;
 
@@ -37,8 +38,17 @@ pub struct Sync {
 impl Sync {
     /// Opens the journal and the history in `dir` and brings an engine to where the history ends.
     pub fn open(dir: &Path, options: Options) -> Result<Sync, HistoryError> {
+        Sync::open_with(dir, MappedFiles::at(dir), options)
+    }
+
+    /// The same, where the journal is read from `files`: with an archive beside it.
+    pub fn open_with(
+        dir: &Path,
+        files: MappedFiles,
+        options: Options,
+    ) -> Result<Sync, HistoryError> {
         let limits = limits_file::load(dir).map_err(HistoryError::Limits)?;
-        let mut reader = Reader::open(dir).map_err(HistoryError::Read)?;
+        let mut reader = Reader::open(files.clone()).map_err(HistoryError::Read)?;
         let (store, batch) = Store::open(dir, reader.journal_id(), options)?;
         let at = store.position().sequence;
         check_position(&mut reader, &store)?;
@@ -49,7 +59,7 @@ impl Sync {
             None => (Engine::new(&limits), SessionTable::new(SESSIONS)),
         };
         engine.take_memory(Take::AsTouched);
-        follow(dir, Some(at), &mut engine, &mut sessions, &mut Nobody)
+        follow(files, Some(at), &mut engine, &mut sessions, &mut Nobody)
             .map_err(HistoryError::Follow)?;
         engine.record_postings(true);
         Ok(Sync {
@@ -122,7 +132,8 @@ impl Sync {
 fn check_position(reader: &mut Reader, store: &Store) -> Result<(), HistoryError> {
     let position = store.position();
     if position.sequence == 0 {
-        return Ok(());
+        // It may have been archived.
+        return reader.seek(1).map_err(HistoryError::Read);
     }
     let parted = || HistoryError::Unusable {
         path: store.path().to_owned(),

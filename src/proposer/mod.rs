@@ -200,10 +200,8 @@ impl Proposer {
         };
         follow(dir, Some(end), &mut engine, &mut sessions, &mut Nobody)
             .map_err(ProposeError::Follow)?;
-        if engine.sequence() > 0 {
-            reader.seek(engine.sequence()).map_err(ProposeError::Read)?;
-            reader.next().map_err(ProposeError::Read)?;
-        }
+        let next = engine.sequence() + 1;
+        reader.seek(next).map_err(ProposeError::Read)?;
         Ok(Proposer {
             engine,
             sessions,

@@ -13,9 +13,10 @@ pub mod snapshot_store;
 use crate::engine::{Engine, Outbox};
 use crate::protocol::frame::{CommandRef, EventSlot, FrameError};
 use crate::session::SessionTable;
+use millrace_journal::storage::MappedFiles;
 use millrace_journal::{ReadError, Reader};
 use read_ahead::Commands;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Sees every command with its events.
@@ -145,18 +146,19 @@ impl From<ReadError> for FollowError {
     }
 }
 
-/// Applies every command of the journal in `dir` behind the engine's present sequence, up to and
-/// with `to` (all where `None`), to `engine` and `sessions`.
+/// Applies every command of a journal (in a directory, or with an archive beside it) behind the
+/// engine's present sequence, up to and with `to` (all where `None`), to `engine` and `sessions`.
 pub fn follow(
-    dir: &Path,
+    files: impl Into<MappedFiles>,
     to: Option<u64>,
     engine: &mut Engine,
     sessions: &mut SessionTable,
     watcher: &mut impl Watcher,
 ) -> Result<Followed, FollowError> {
-    let mut reader = Reader::open(dir)?;
+    let mut reader = Reader::open(files)?;
     let before = engine.sequence();
-    if to.is_none_or(|to| to > before) && before > 0 {
+    // From the very beginning, too: it may have been archived.
+    if to.is_none_or(|to| to > before) {
         reader.seek(before + 1)?;
     }
     follow_on(&mut reader, to, engine, sessions, watcher)

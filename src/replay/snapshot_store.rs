@@ -259,8 +259,13 @@ pub fn load_newest(
     Ok((None, passed_over))
 }
 
-/// The snapshot in the file at `path`, hashed before it is believed.
-pub fn load(path: &Path, limits: &Limits, session_capacity: u32) -> io::Result<Loaded> {
+/// The command of the snapshot in the file at `path`, if it is whole and of that journal.
+pub fn check(path: &Path, journal_id: [u8; 16]) -> io::Result<u64> {
+    Ok(open_sound(path, journal_id)?.1.sequence)
+}
+
+/// The file at `path`, every byte of it hashed.
+fn open_sound(path: &Path, journal_id: [u8; 16]) -> io::Result<(File, Header)> {
     let mut file = File::open(path)?;
     let header = read_header(&mut file)?;
     let mut hasher = blake3::Hasher::new();
@@ -268,10 +273,16 @@ pub fn load(path: &Path, limits: &Limits, session_capacity: u32) -> io::Result<L
     if *hasher.finalize().as_bytes() != header.payload_hash {
         return Err(damaged("its content does not match its hash"));
     }
-    let dir = path.parent().unwrap_or(Path::new("."));
-    if header.journal_id != journal_id(dir)? {
+    if header.journal_id != journal_id {
         return Err(damaged("it belongs to another journal"));
     }
+    Ok((file, header))
+}
+
+/// The snapshot in the file at `path`, hashed before it is believed.
+pub fn load(path: &Path, limits: &Limits, session_capacity: u32) -> io::Result<Loaded> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let (mut file, header) = open_sound(path, journal_id(dir)?)?;
     file.seek(SeekFrom::Start(HEADER_BYTES as u64))?;
     let mut payload = BufReader::with_capacity(1 << 20, file.take(header.payload_bytes));
     let sessions = SessionTable::read_snapshot(session_capacity, &mut payload)?;

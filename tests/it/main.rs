@@ -1,6 +1,7 @@
 //! Integration tests: features, not functions. One binary, so that they link once.
 
 mod allocation;
+mod archive;
 mod controls;
 mod damage;
 mod exchange;

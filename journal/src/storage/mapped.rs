@@ -22,7 +22,7 @@ use memmap2::Advice;
 use rustix::fs::{FallocateFlags, fadvise, fallocate};
 
 use super::{Access, SegmentFile, Storage};
-use crate::format::{LOCK_NAME, PAGE_BYTES};
+use crate::format::{LOCK_NAME, PAGE_BYTES, segment_index};
 use crate::lost_pages::Note;
 use crate::mapping::Mapping;
 
@@ -32,9 +32,11 @@ use crate::mapping::Mapping;
 const PAGES_PER_SYNC: u64 = 1024;
 
 /// A directory on a disk.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct MappedFiles {
     dir: PathBuf,
+    /// Where segments may lie that are not in the directory any more.
+    archive: Option<PathBuf>,
 }
 
 impl MappedFiles {
@@ -42,6 +44,30 @@ impl MappedFiles {
     pub fn at(dir: &Path) -> MappedFiles {
         MappedFiles {
             dir: dir.to_owned(),
+            archive: None,
+        }
+    }
+
+    /// The same, where segments that are not in the directory may be found in `archive`: for readers.
+    #[must_use]
+    pub fn with_archive(self, archive: Option<&Path>) -> MappedFiles {
+        MappedFiles {
+            archive: archive.map(Path::to_owned),
+            ..self
+        }
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where a file is that is to be read.
+    fn place_of(&self, name: &str) -> PathBuf {
+        let path = self.dir.join(name);
+        match &self.archive {
+            Some(archive) if segment_index(name).is_some() && !path.exists() => archive.join(name),
+            _ => path,
         }
     }
 
@@ -69,15 +95,27 @@ impl MappedFiles {
     }
 }
 
+impl<P: AsRef<Path> + ?Sized> From<&P> for MappedFiles {
+    fn from(dir: &P) -> MappedFiles {
+        MappedFiles::at(dir.as_ref())
+    }
+}
+
 impl Storage for MappedFiles {
     fn path_of(&self, name: &str) -> PathBuf {
-        self.dir.join(name)
+        self.place_of(name)
     }
 
     fn names(&self) -> io::Result<Vec<String>> {
-        fs::read_dir(&self.dir)?
-            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-            .collect()
+        let mut names = names_in(&self.dir)?;
+        if let Some(archive) = &self.archive {
+            let segments = names_in(archive)?.into_iter();
+            let missing: Vec<String> = segments
+                .filter(|name| segment_index(name).is_some() && !names.contains(name))
+                .collect();
+            names.extend(missing);
+        }
+        Ok(names)
     }
 
     fn lock(&self) -> io::Result<Box<dyn Send>> {
@@ -114,7 +152,7 @@ impl Storage for MappedFiles {
     }
 
     fn warm(&self, name: &str) -> io::Result<()> {
-        let file = File::open(self.dir.join(name))?;
+        let file = File::open(self.place_of(name))?;
         fadvise(&file, 0, None, rustix::fs::Advice::Random)?;
         let mut buffer = vec![0; 1 << 20];
         let mut at = 0;
@@ -127,7 +165,10 @@ impl Storage for MappedFiles {
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn SegmentFile>> {
-        let path = self.dir.join(name);
+        let path = match access {
+            Access::Write => self.dir.join(name),
+            Access::Scan | Access::Follow => self.place_of(name),
+        };
         let file = OpenOptions::new()
             .read(true)
             .write(access == Access::Write)
@@ -158,6 +199,12 @@ impl Storage for MappedFiles {
     fn sync_names(&self) -> io::Result<()> {
         sync_dir(&self.dir)
     }
+}
+
+fn names_in(dir: &Path) -> io::Result<Vec<String>> {
+    fs::read_dir(dir)?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect()
 }
 
 /// Gives a file its length in real blocks of zeros and syncs it.

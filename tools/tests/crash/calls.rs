@@ -7,8 +7,8 @@ use crate::victim::spawn;
 use millrace::config::Durability;
 use millrace::pipeline::Inline;
 use millrace::replay::snapshot_store;
-use millrace_journal::Writer;
 use millrace_journal::storage::MappedFiles;
+use millrace_journal::{Writer, archive as archive_journal, verify};
 use millrace_tools::tracer::Event;
 use std::path::Path;
 use std::sync::Arc;
@@ -103,16 +103,7 @@ fn a_kill_at_every_system_call_of_a_snapshot() {
     drop(quiet);
     let digests = digests();
     let last = digests.len() as u64 - 1;
-    let copy = || {
-        let dir = directory();
-        for entry in std::fs::read_dir(source.path()).unwrap() {
-            let entry = entry.unwrap();
-            if entry.file_name() != "spare" {
-                std::fs::copy(entry.path(), dir.path().join(entry.file_name())).unwrap();
-            }
-        }
-        dir
-    };
+    let copy = || copy_of(source.path());
     let limits = config(source.path(), Durability::Process).limits;
     let kills = kill_at_every_call("snapshot", copy, |dir, acknowledged, what| {
         let (loaded, notes) = snapshot_store::load_newest(dir, last, &limits, 1024).unwrap();
@@ -147,6 +138,143 @@ fn a_kill_at_every_system_call_of_a_snapshot() {
     assert!(kills > 10);
 }
 
+/// A journal of 60 records in segments of two pages, nothing torn, closed.
+fn many_segments() -> tempfile::TempDir {
+    let (dir, quiet) = (directory(), no_forks());
+    let storage = Arc::new(MappedFiles::at(dir.path()));
+    let (mut writer, _) = Writer::open_in(storage, crate::judge::journal_options(true)).unwrap();
+    for sequence in 1..=ARCHIVE_LAST {
+        writer.append(&payload(sequence)).unwrap();
+    }
+    writer.close().unwrap();
+    drop(quiet);
+    dir
+}
+
+const ARCHIVE_LAST: u64 = 60;
+/// What the victim archives up to.
+const ARCHIVE_UPTO: u64 = 45;
+
+fn segments_in(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.ends_with(".segment"))
+        .collect();
+    names.sort();
+    names
+}
+
+/// What an archiving that ended somewhere left: both places together are the whole journal, the one
+/// place alone is a sound rest of it that holds what was to stay, and archiving again ends it.
+fn judge_archive(dir: &Path, head: [u8; 32], what: &str) {
+    let to = dir.join("archive");
+    let archive = to.is_dir().then_some(&*to);
+    let ignore = &mut |_, _| ();
+    let both = verify(MappedFiles::at(dir).with_archive(archive), ignore).expect(what);
+    assert_eq!((both.begins_at, both.records), (1, ARCHIVE_LAST), "{what}");
+    assert_eq!(both.chain_head, head, "{what}");
+    let rest = verify(dir, ignore).expect(what);
+    assert_eq!(
+        (rest.last_sequence, rest.chain_head),
+        (ARCHIVE_LAST, head),
+        "{what}"
+    );
+    assert!(rest.begins_at <= ARCHIVE_UPTO + 1, "{what}");
+    let recovered = millrace_journal::recover_in(&MappedFiles::at(dir), ARCHIVE_UPTO + 1);
+    assert_eq!(recovered.expect(what).last_sequence, ARCHIVE_LAST, "{what}");
+
+    archive_journal(dir, &to, ARCHIVE_UPTO, &mut |_, _| ()).expect(what);
+    let (left, moved) = (segments_in(dir), segments_in(&to));
+    assert!(
+        !moved.is_empty() && moved.iter().all(|name| !left.contains(name)),
+        "{what}"
+    );
+    let both = verify(MappedFiles::at(dir).with_archive(Some(&to)), ignore).expect(what);
+    assert_eq!(
+        (both.records, both.chain_head),
+        (ARCHIVE_LAST, head),
+        "{what}"
+    );
+    // The journal goes on, and what it ends in still stands for everything.
+    let storage = Arc::new(MappedFiles::at(dir));
+    let (mut writer, _) = Writer::open_in(storage, crate::judge::journal_options(true)).unwrap();
+    for sequence in ARCHIVE_LAST + 1..=ARCHIVE_LAST + 30 {
+        assert_eq!(
+            writer.append(&payload(sequence)).unwrap(),
+            sequence,
+            "{what}"
+        );
+    }
+    writer.close().unwrap();
+    let rest = verify(dir, ignore).expect(what);
+    let both = verify(MappedFiles::at(dir).with_archive(Some(&to)), ignore).expect(what);
+    assert_eq!(rest.chain_head, both.chain_head, "{what}");
+}
+
+#[test]
+fn a_kill_at_every_system_call_of_an_archive() {
+    let source = many_segments();
+    let head = verify(source.path(), &mut |_, _| ()).unwrap().chain_head;
+    let kills = kill_at_every_call(
+        &format!("archive {ARCHIVE_UPTO}"),
+        || copy_of(source.path()),
+        |dir, _, what| judge_archive(dir, head, what),
+    );
+    println!("archive: killed at {kills} stops at system calls, every segment whole in one place");
+    assert!(kills > 50);
+}
+
+fn copy_of(source: &Path) -> tempfile::TempDir {
+    let dir = directory();
+    for entry in std::fs::read_dir(source).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_name() != "spare" {
+            std::fs::copy(entry.path(), dir.path().join(entry.file_name())).unwrap();
+        }
+    }
+    dir
+}
+
+/// Linux on x86-64: the calls by which an archive meets its disks.
+#[cfg(target_arch = "x86_64")]
+const ARCHIVE_CALLS: [(u64, &str); 10] = [
+    (0, "read"),
+    (1, "write"),
+    (9, "mmap"),
+    (73, "flock"),
+    (74, "fsync"),
+    (75, "fdatasync"),
+    (82, "rename"),
+    (83, "mkdir"),
+    (87, "unlink"),
+    (257, "openat"),
+];
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn every_call_of_an_archive_may_fail() {
+    let source = many_segments();
+    let head = verify(source.path(), &mut |_, _| ()).unwrap().chain_head;
+    for errno in [IO_ERROR, NO_SPACE] {
+        let failing = Failing {
+            calls: &ARCHIVE_CALLS,
+            of: Of::Main,
+            errno,
+        };
+        let (calls, ends) = fail_every_call(
+            &format!("archive {ARCHIVE_UPTO}"),
+            &failing,
+            || copy_of(source.path()),
+            |dir, _, what| judge_archive(dir, head, what),
+        );
+        println!(
+            "archive: {calls} calls failed with {errno}, {ends} of them ended it, every segment whole in one place"
+        );
+        assert!(calls > 30 && ends > 20);
+    }
+}
+
 /// Linux on x86-64: the calls by which the journal meets its disk.
 #[cfg(target_arch = "x86_64")]
 const CALLS: [(u64, &str); 10] = [
@@ -177,23 +305,35 @@ enum Of {
     Main,
 }
 
+/// Which calls fail, and how.
+#[cfg(target_arch = "x86_64")]
+struct Failing {
+    calls: &'static [(u64, &'static str)],
+    of: Of,
+    errno: i32,
+}
+
 /// Lets a victim run with its first, second, third ... call to the disk failing.
 #[cfg(target_arch = "x86_64")]
 fn fail_every_call(
     role: &str,
-    of: Of,
-    errno: i32,
+    &Failing {
+        calls: these,
+        of,
+        errno,
+    }: &Failing,
+    prepare: impl Fn() -> tempfile::TempDir,
     judge: impl Fn(&Path, u64, &str),
 ) -> (usize, usize) {
     let mut ends = 0;
     for failing in 0.. {
-        let dir = directory();
+        let dir = prepare();
         let mut victim = spawn(dir.path(), role);
         let (mut calls, mut failed) = (0, None);
         let end = loop {
             match victim.run_to_call() {
                 Event::Enters { call, is_main } => {
-                    let Some((_, name)) = CALLS.iter().find(|(number, _)| *number == call) else {
+                    let Some((_, name)) = these.iter().find(|(number, _)| *number == call) else {
                         continue;
                     };
                     if of == Of::Main && !is_main {
@@ -217,7 +357,7 @@ fn fail_every_call(
                 matches!(end, Event::Mark | Event::Exited(1)),
                 "{what}: {end:?}"
             );
-            // A commit's sync: nothing more is acknowledged, nothing tried again.
+            // A sync: nothing more is acknowledged, nothing tried again.
             if is_main && name.ends_with("sync") {
                 assert_eq!((end, acknowledged), (Event::Exited(1), before), "{what}");
             }
@@ -238,10 +378,15 @@ fn fail_every_call(
 #[test]
 fn every_call_to_the_disk_may_fail() {
     for errno in [IO_ERROR, NO_SPACE] {
+        let failing = |of| Failing {
+            calls: &CALLS,
+            of,
+            errno,
+        };
         let (calls, ends) = fail_every_call(
             "append 27 6 1 1",
-            Of::All,
-            errno,
+            &failing(Of::All),
+            directory,
             |dir, acknowledged, what| {
                 judge_and_go_on(dir, acknowledged, 33, what);
             },
@@ -251,10 +396,14 @@ fn every_call_to_the_disk_may_fail() {
         );
         assert!(calls > 10 && ends >= 4);
         let digests = digests();
-        let (calls, ends) =
-            fail_every_call("pipeline 8", Of::Main, errno, |dir, acknowledged, what| {
+        let (calls, ends) = fail_every_call(
+            "pipeline 8",
+            &failing(Of::Main),
+            directory,
+            |dir, acknowledged, what| {
                 judge_state(dir, acknowledged, &digests, what);
-            });
+            },
+        );
         println!(
             "pipeline: {calls} calls failed with {errno}, {ends} of them ended the process, nothing lost"
         );

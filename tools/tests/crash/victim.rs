@@ -7,7 +7,7 @@ use millrace::pipeline::Inline;
 use millrace::replay::{Nobody, follow, snapshot_store};
 use millrace::session::SessionTable;
 use millrace_journal::storage::MappedFiles;
-use millrace_journal::{AppendError, Writer};
+use millrace_journal::{AppendError, Writer, archive};
 use millrace_tools::tracer::{Victim, acknowledge, mark, obey};
 use std::path::Path;
 use std::process::Command;
@@ -57,6 +57,7 @@ fn victim() {
         "recover" => recover(Path::new(&dir)),
         "pipeline" => pipeline(Path::new(&dir), numbers[0] as usize),
         "snapshot" => snapshot(Path::new(&dir)),
+        "archive" => move_to_archive(Path::new(&dir), numbers[0]),
         other => panic!("no role {other}"),
     }
     std::process::exit(0);
@@ -149,5 +150,15 @@ fn snapshot(dir: &Path) {
     mark();
     let written = snapshot_store::write(dir, &engine, &sessions).expect("a snapshot");
     acknowledge(written.sequence);
+    mark();
+}
+
+/// Archives the segments of the journal in `dir` that end at record `upto` or before.
+fn move_to_archive(dir: &Path, upto: u64) {
+    mark();
+    match archive(dir, &dir.join("archive"), upto, &mut |_, _| ()) {
+        Ok(moved) => acknowledge(moved.last_sequence),
+        Err(error) => give_up(&error),
+    }
     mark();
 }
