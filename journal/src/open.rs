@@ -21,12 +21,17 @@ pub(crate) struct Opened {
     pub lock: Box<dyn Send>,
 }
 
-pub(crate) fn open(storage: &Arc<dyn Storage>, options: &Options) -> Result<Opened, OpenError> {
+pub(crate) fn open(
+    storage: &Arc<dyn Storage>,
+    options: &Options,
+    checked: &mut dyn FnMut(u64),
+) -> Result<Opened, OpenError> {
     options.check(2 * PAGE_BYTES as u64)?;
     refuse_strangers(&**storage)?;
     let lock = take_lock(&**storage)?;
     refuse_newer(&**storage, options.writer_release)?;
-    let (survey, segment) = match recovery::survey(&**storage, options.check_from)? {
+    checked(0);
+    let (survey, segment) = match recovery::survey(&**storage, options.check_from, checked)? {
         Some(survey) => {
             let segment = recovery::repair(&**storage, &survey)?;
             (survey, segment)
@@ -56,7 +61,7 @@ pub(crate) fn open(storage: &Arc<dyn Storage>, options: &Options) -> Result<Open
 pub fn recover_in(storage: &dyn Storage, check_from: u64) -> Result<Recovered, OpenError> {
     refuse_strangers(storage)?;
     let _lock = take_lock(storage)?;
-    let Some(survey) = recovery::survey(storage, check_from)? else {
+    let Some(survey) = recovery::survey(storage, check_from, &mut |_| ())? else {
         let path = storage.path_of("");
         return Err(OpenError::Defect(Defect::NotAJournal { path, found: None }));
     };
@@ -158,7 +163,8 @@ fn begin_journal(storage: &dyn Storage, options: &Options) -> Result<(Survey, Se
             advice,
         ))
     })?;
-    let mut survey = recovery::survey(storage, 1)?.expect("the first segment was just made");
+    let mut survey =
+        recovery::survey(storage, 1, &mut |_| ())?.expect("the first segment was just made");
     survey.recovered.created = true;
     let segment = recovery::repair(storage, &survey)?;
     Ok((survey, segment))

@@ -81,7 +81,14 @@ pub(crate) struct Survey {
 
 /// Reads the journal and judges it; `None` when there is none. Of segments that end before
 /// `check_from` only labels and links are checked.
-pub(crate) fn survey(storage: &dyn Storage, check_from: u64) -> Result<Option<Survey>, Problem> {
+///
+/// `checked` hears, segment by segment, up to which record everything is in order: those records stay,
+/// whatever is found behind them, unless the journal is refused.
+pub(crate) fn survey(
+    storage: &dyn Storage,
+    check_from: u64,
+    checked: &mut dyn FnMut(u64),
+) -> Result<Option<Survey>, Problem> {
     let (indices, _) = segment::list(storage)?;
     if indices.is_empty() {
         return no_segment(storage);
@@ -97,6 +104,9 @@ pub(crate) fn survey(storage: &dyn Storage, check_from: u64) -> Result<Option<Su
     walk.skip_to(check_from)?;
     while walk.index <= last && walk.broken.is_none() {
         walk.segment()?;
+        if let Some(end) = &walk.end {
+            checked(end.place.sequence - 1);
+        }
     }
     walk.conclude().map(Some)
 }
@@ -502,12 +512,15 @@ mod tests {
     #[test]
     fn every_flipped_byte_below_the_watermark_is_refused_with_its_place() {
         let storage = journal();
-        let sound = survey(&storage, 1).unwrap().unwrap().recovered;
+        let mut checked = Vec::new();
+        let found = survey(&storage, 1, &mut |sequence| checked.push(sequence));
+        let sound = found.unwrap().unwrap().recovered;
+        assert_eq!((checked.len(), checked[1]), (2, sound.last_sequence));
         assert_eq!((sound.segments, sound.cut), (2, None));
         let segment = Segment::open(&storage, 1, Access::Write).unwrap();
         let map = segment.map();
         let (mut place, mut flips) = (segment.first_place(1), 0);
-        let mut walk = Walk::new(&storage, 2);
+        let mut walk = Walk::new(&storage, &Present::judge(&storage, &[1, 2]).unwrap());
         (walk.index, walk.journal_id) = (1, Some(segment.label.journal_id));
         while let Look::Frame(header) = segment::look(map, segment.key, place) {
             let next = place.after(&header);

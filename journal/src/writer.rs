@@ -102,6 +102,17 @@ impl Writer {
     /// Starts a thread; open the writer before the calling thread is pinned to a core, or the
     /// thread shares it.
     pub fn open(dir: &Path, options: Options) -> Result<(Writer, Recovered), OpenError> {
+        Writer::open_telling(dir, options, &mut |_| ())
+    }
+
+    /// As [`Writer::open`]. While the journal is checked, `checked` hears, segment by segment, up to which
+    /// record everything is in order: a reader may read so far already, and what it reads stays, unless
+    /// the journal is refused in the end. It hears 0 first, when the lock is taken.
+    pub fn open_telling(
+        dir: &Path,
+        options: Options,
+        checked: &mut dyn FnMut(u64),
+    ) -> Result<(Writer, Recovered), OpenError> {
         options.check(SEGMENT_BYTES_MIN)?;
         let storage = MappedFiles::create(dir).map_err(|error| {
             OpenError::Io(IoFault::new(
@@ -111,7 +122,7 @@ impl Writer {
                 "check that its parent exists and may be written",
             ))
         })?;
-        Writer::open_in(Arc::new(storage), options)
+        Writer::open_checked(Arc::new(storage), options, checked)
     }
 
     /// As [`Writer::open`], on any storage. Segments may be as small as two pages.
@@ -119,7 +130,15 @@ impl Writer {
         storage: Arc<dyn Storage>,
         options: Options,
     ) -> Result<(Writer, Recovered), OpenError> {
-        let opened = open::open(&storage, &options)?;
+        Writer::open_checked(storage, options, &mut |_| ())
+    }
+
+    fn open_checked(
+        storage: Arc<dyn Storage>,
+        options: Options,
+        checked: &mut dyn FnMut(u64),
+    ) -> Result<(Writer, Recovered), OpenError> {
+        let opened = open::open(&storage, &options, checked)?;
         let recovered = opened.survey.recovered.clone();
         Ok((Writer::assemble(storage, options, opened), recovered))
     }

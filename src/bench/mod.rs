@@ -9,6 +9,7 @@ pub mod ledger;
 pub mod pipeline;
 pub mod published;
 pub mod replay;
+pub mod restart;
 pub mod settlement;
 pub mod wire;
 pub mod workload;

@@ -4,6 +4,7 @@ mod latency;
 mod ledger;
 mod observed;
 mod replay;
+mod restart;
 mod settlement;
 
 use super::CliError;
@@ -31,6 +32,7 @@ use std::path::{Path, PathBuf};
   millrace bench engine --workload orders --resting 10000000 --instruments 100000
   millrace bench engine --workload transfers --curve --chart accounts.svg
   millrace bench replay --workload payments --commands 10000000
+  millrace bench restart --workload orders --commands 10000000
   millrace bench wire --durability disk --rate 20000
   millrace bench latency --durability disk --chart latency.svg --hdr latency.hlog
   millrace bench wire --workload ledger
@@ -107,6 +109,9 @@ pub(crate) struct Args {
     /// Draw the curve into an SVG file; that of settlement and those of latency into two
     #[arg(long, value_name = "FILE")]
     chart: Option<PathBuf>,
+    /// The snapshot is of the last multiple of that many commands; 0: nine tenths of all (restart)
+    #[arg(long, default_value_t = 0)]
+    snapshot_every: u64,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -124,6 +129,8 @@ enum What {
     Pipeline,
     /// A journal made of a workload and replayed (transfers, payments, orders)
     Replay,
+    /// A node started on a journal, and on a snapshot with the rest (transfers, payments, orders)
+    Restart,
     /// A node in a process of its own over TCP, beside a raw echo
     Wire,
     /// A node over TCP under one offered rate after the other, until it does not keep up
@@ -199,6 +206,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         What::Pipeline => run_pipeline(args)?,
         What::Replay if args.curve => replay::run_curve(args)?,
         What::Replay => replay::run(args)?,
+        What::Restart => restart::run(args)?,
         What::Wire if args.workload == Kind::Ledger => ledger::run(args)?,
         What::Wire if args.stage_times_cost => observed::run(args)?,
         What::Latency => latency::run(args)?,

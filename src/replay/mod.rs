@@ -199,6 +199,8 @@ pub fn follow_on(
 /// How many commands ahead of the one applied the engine is shown what comes, to warm where its
 /// lookups begin, what they find, and what that leads to: as a node's executor does it.
 const LOOKUPS_AHEAD: usize = 8;
+/// How many before that its own bytes are brought near.
+const BYTES_AHEAD: usize = 16;
 const ROWS_AHEAD: usize = 4;
 const LED_TO_AHEAD: usize = 2;
 /// Commands shown in one go.
@@ -223,6 +225,7 @@ impl<W: Watcher> Follower<'_, W> {
         for at in 0.. {
             if at % LOOKUPS_AT_ONCE == 0 {
                 while seated < at + LOOKUPS_AHEAD + LOOKUPS_AT_ONCE {
+                    commands.hint(seated + BYTES_AHEAD);
                     let next = commands.get(seated);
                     if let Some((_, command)) = next {
                         self.engine.prefetch_lookups(command);

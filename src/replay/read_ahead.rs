@@ -11,6 +11,7 @@
 //! allocated once they have grown. What is read for short is read on the caller's thread.
 
 use super::{FollowError, NotACommand};
+use crate::prefetch::prefetch_pair;
 use crate::protocol::command::CommandKind;
 use crate::protocol::frame::CommandRef;
 use crate::protocol::record::{is_folded, unfold_at};
@@ -59,6 +60,16 @@ pub(super) struct Lying<'a> {
 }
 
 impl<'a> Lying<'a> {
+    /// Warms the caches for a command that will be looked at later: the other thread had it last.
+    #[inline(always)]
+    pub fn hint(&self, at: usize) {
+        if let Some(place) = self.places.get(at)
+            && let Some([first, ..]) = self.plain.get(place.start as usize..)
+        {
+            prefetch_pair(first);
+        }
+    }
+
     /// One of them, with its sequence; `None` behind the last.
     #[inline(always)]
     pub fn get(&self, at: usize) -> Option<(u64, CommandRef<'a>)> {

@@ -5,16 +5,18 @@
 //! come back and ask.
 
 use super::limits_file::{self, LimitsError};
-use super::{FollowError, Watcher, follow, snapshot_store};
+use super::{FollowError, Watcher, follow_on, snapshot_store};
 use crate::config::{Config, Durability};
-use crate::engine::{Engine, Limits};
+use crate::engine::{Engine, Limits, Take};
 use crate::pipeline::{Parts, ReplyWindow};
 use crate::protocol::RELEASE;
 use crate::protocol::frame::{CommandRef, EventSlot};
 use crate::session::SessionTable;
-use millrace_journal::{OpenError, Options, Recovered, Writer};
+use millrace_journal::{OpenError, Options, Reader, Recovered, Writer};
 use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// What a recovery found and did.
@@ -118,6 +120,10 @@ impl Listener for Silent {
 }
 
 /// Opens the journal in `config.dir` for writing and brings everything to its end.
+///
+/// Two things happen at once: one thread checks the journal, this one loads the snapshot and applies
+/// what has been checked. Whatever is wrong with the journal is found as if they came one after the
+/// other: what was applied ahead is then thrown away with everything else.
 pub fn recover(
     config: &Config,
     listener: &mut impl Listener,
@@ -129,51 +135,154 @@ pub fn recover(
         check_from: newest + 1,
         ..journal_options(config)
     };
-    let (writer, journal) = Writer::open(&config.dir, options).map_err(RecoverError::Open)?;
+    let (tell, checked) = mpsc::channel();
+    let (opened, ahead) = thread::scope(|scope| {
+        let check = move || {
+            let mut tell_checked = |sequence| {
+                // Nobody listens where nothing is applied ahead.
+                let _ = tell.send(sequence);
+            };
+            Writer::open_telling(&config.dir, options, &mut tell_checked)
+        };
+        let checking = scope.spawn(check);
+        let ahead = apply_ahead(config, &checked, listener);
+        (checking.join().expect("a panic ends the process"), ahead)
+    });
+    let (writer, journal) = opened.map_err(RecoverError::Open)?;
     let last_sequence = journal.last_sequence;
     limits_file::agree(&config.dir, &config.limits, last_sequence == 0)
         .map_err(RecoverError::Limits)?;
-    let (mut engine, mut sessions, snapshot, mut notes) = load(config, last_sequence)?;
-    notes.extend(cut_note(&journal));
-    let events = config.gateway.reply_window_events as u64;
-    let keep_from = engine.sequence().max(last_sequence.saturating_sub(events));
-    let mut keeper = ReplyKeeper {
-        window: ReplyWindow::new(events as usize, keep_from),
-        keep_from,
-        last_sequence,
-        listener,
+    let mut state = match ahead.filter(|state| state.fits(last_sequence)) {
+        Some(state) => state,
+        None => State::begin(config, last_sequence)?,
     };
-    let followed = follow(
-        &config.dir,
-        Some(last_sequence),
-        &mut engine,
-        &mut sessions,
-        &mut keeper,
-    )
-    .map_err(RecoverError::Follow)?;
-    if engine.sequence() != last_sequence {
+    let mut notes = std::mem::take(&mut state.notes);
+    notes.extend(cut_note(&journal));
+    state.follow(config, last_sequence, last_sequence, listener)?;
+    if state.engine.sequence() != last_sequence {
         return Err(RecoverError::Short {
             last_sequence,
-            replayed_to: engine.sequence(),
+            replayed_to: state.engine.sequence(),
         });
     }
     let recovery = Recovery {
         created: journal.created,
         sequence: last_sequence,
-        snapshot,
-        replayed: followed.commands,
+        snapshot: state.snapshot,
+        replayed: last_sequence - state.snapshot.unwrap_or(0),
         elapsed: started.elapsed(),
         notes,
     };
     let parts = Parts {
-        engine,
-        sessions,
+        engine: state.engine,
+        sessions: state.sessions,
         writer,
         journal_dir: config.dir.clone(),
         segment_bytes: config.journal.segment_bytes,
-        window: keeper.window,
+        window: state.window,
     };
     Ok((parts, recovery))
+}
+
+/// Applies the records that `checked` says are in order, as it says so. `None` where there is nothing
+/// to apply yet, or something is not as it should be: that will be found again, and said, when the
+/// journal has been checked.
+fn apply_ahead(
+    config: &Config,
+    checked: &Receiver<u64>,
+    listener: &mut impl Listener,
+) -> Option<State> {
+    // Not beside another node, and not what a newer release wrote.
+    checked.recv().ok()?;
+    let end = Reader::open(&config.dir).ok()?.last_sequence();
+    if limits_file::load(&config.dir).ok()? != config.limits {
+        return None;
+    }
+    let mut state = State::begin(config, end).ok()?;
+    while let Ok(mut upto) = checked.recv() {
+        while let Ok(later) = checked.try_recv() {
+            upto = later;
+        }
+        state.follow(config, upto, end, listener).ok()?;
+    }
+    Some(state)
+}
+
+/// From this many commands on huge pages pay; a short replay would only zero them.
+const LONG: u64 = 200_000;
+
+/// What a recovery builds.
+struct State {
+    engine: Engine,
+    sessions: SessionTable,
+    window: ReplyWindow,
+    /// The first command whose replies are kept is the one behind it.
+    keep_from: u64,
+    /// The command of the snapshot it began from, if there was one.
+    snapshot: Option<u64>,
+    notes: Vec<String>,
+    reader: Option<Reader>,
+}
+
+impl State {
+    /// The newest good snapshot, or nothing, of a journal that ends at `last_sequence`.
+    fn begin(config: &Config, last_sequence: u64) -> Result<State, RecoverError> {
+        let (mut engine, sessions, snapshot, notes) = load(config, last_sequence)?;
+        if last_sequence - engine.sequence() >= LONG {
+            engine.take_memory(Take::AsTouched);
+        }
+        let events = config.gateway.reply_window_events as u64;
+        let keep_from = engine.sequence().max(last_sequence.saturating_sub(events));
+        Ok(State {
+            engine,
+            sessions,
+            window: ReplyWindow::new(events as usize, keep_from),
+            keep_from,
+            snapshot,
+            notes,
+            reader: None,
+        })
+    }
+
+    /// Whether it is on the way to `last_sequence`, where the journal turned out to end.
+    fn fits(&self, last_sequence: u64) -> bool {
+        self.keep_from <= last_sequence && self.engine.sequence() <= last_sequence
+    }
+
+    /// Applies the journal up to `to`, on its way to `end`.
+    fn follow(
+        &mut self,
+        config: &Config,
+        to: u64,
+        end: u64,
+        listener: &mut impl Listener,
+    ) -> Result<(), RecoverError> {
+        if to <= self.engine.sequence() {
+            return Ok(());
+        }
+        let reader = match &mut self.reader {
+            Some(reader) => reader,
+            none => none.insert(read_from(config, self.engine.sequence() + 1)?),
+        };
+        let mut keeper = ReplyKeeper {
+            window: &mut self.window,
+            keep_from: self.keep_from,
+            last_sequence: end,
+            listener,
+        };
+        let (engine, sessions) = (&mut self.engine, &mut self.sessions);
+        follow_on(reader, Some(to), engine, sessions, &mut keeper)
+            .map(|_| ())
+            .map_err(RecoverError::Follow)
+    }
+}
+
+fn read_from(config: &Config, sequence: u64) -> Result<Reader, RecoverError> {
+    let open = || {
+        let mut reader = Reader::open(&config.dir)?;
+        reader.seek(sequence).map(|()| reader)
+    };
+    open().map_err(|error| RecoverError::Follow(FollowError::Read(error)))
 }
 
 type Start = (Engine, SessionTable, Option<u64>, Vec<String>);
@@ -228,7 +337,7 @@ fn cut_note(journal: &Recovered) -> Option<String> {
 
 /// Keeps the replies of the last commands.
 struct ReplyKeeper<'a, L> {
-    window: ReplyWindow,
+    window: &'a mut ReplyWindow,
     keep_from: u64,
     last_sequence: u64,
     listener: &'a mut L,

@@ -28,7 +28,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     (
         "replay",
-        &["protocol", "engine", "session", "pipeline", "config"],
+        &[
+            "protocol", "engine", "session", "pipeline", "config", "prefetch",
+        ],
     ),
     ("history", &["protocol", "engine", "session", "replay"]),
     ("gateway", &["protocol", "pipeline", "telemetry", "config"]),
@@ -65,6 +67,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "telemetry",
             "replay",
             "session",
+            "process",
         ],
     ),
     (
