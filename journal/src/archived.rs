@@ -174,6 +174,17 @@ pub(crate) fn gone(storage: &dyn Storage, index: u64, otherwise: Defect) -> Prob
     }
 }
 
+/// Refuses a place without a segment where a journal was whose first segments were archived.
+pub(crate) fn refuse_emptied(storage: &dyn Storage) -> Result<(), Problem> {
+    match read(storage)? {
+        None => Ok(()),
+        Some(archived) => {
+            let path = storage.path_of(&format::segment_name(archived.segments + 1));
+            Err(Defect::MissingSegment { path }.into())
+        }
+    }
+}
+
 pub(crate) fn defect(storage: &dyn Storage, archived: &Archived) -> Defect {
     Defect::Archived {
         path: storage.path_of(""),

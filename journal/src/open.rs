@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::archived;
 use crate::error::{Defect, IoFault, OpenError, Problem, ReadError};
 use crate::format::{self, FRAMES_OFFSET, LINK_OFFSET, Link, PAGE_BYTES, SPARE_NAME};
 use crate::mapping::Mapping;
@@ -107,6 +108,7 @@ fn refuse_newer(storage: &dyn Storage, ours: u16) -> Result<(), OpenError> {
 fn refuse_strangers(storage: &dyn Storage) -> Result<(), OpenError> {
     match segment::list(storage)? {
         (indices, Some(name)) if indices.is_empty() => {
+            archived::refuse_emptied(storage)?;
             let path = storage.path_of("");
             Err(OpenError::Defect(Defect::NotAJournal {
                 path,

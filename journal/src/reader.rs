@@ -418,6 +418,7 @@ impl std::fmt::Debug for Reader {
 pub(crate) fn present(storage: &dyn Storage) -> Result<Present, Problem> {
     let (indices, found) = segment::list(storage)?;
     if indices.is_empty() {
+        archived::refuse_emptied(storage)?;
         return Err(Defect::NotAJournal {
             path: storage.path_of(""),
             found,

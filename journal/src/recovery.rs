@@ -91,7 +91,8 @@ pub(crate) fn survey(
 ) -> Result<Option<Survey>, Problem> {
     let (indices, _) = segment::list(storage)?;
     if indices.is_empty() {
-        return no_segment(storage);
+        archived::refuse_emptied(storage)?;
+        return Ok(None);
     }
     let present = Present::judge(storage, &indices)?;
     let last = present.last;
@@ -109,17 +110,6 @@ pub(crate) fn survey(
         }
     }
     walk.conclude().map(Some)
-}
-
-/// No journal, unless one was here whose first segments were archived.
-fn no_segment(storage: &dyn Storage) -> Result<Option<Survey>, Problem> {
-    match archived::read(storage)? {
-        None => Ok(None),
-        Some(archived) => {
-            let path = storage.path_of(&format::segment_name(archived.segments + 1));
-            Err(Defect::MissingSegment { path }.into())
-        }
-    }
 }
 
 /// Where the valid prefix ends although the files go on.

@@ -38,6 +38,14 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     settings::limits_of(&args.dir)?;
+    if let (Ok(dir), Ok(to)) = (args.dir.canonicalize(), args.to.canonicalize())
+        && dir == to
+    {
+        return Err(CliError::Usage(format!(
+            "--to {} is the journal's own directory: name another one",
+            args.to.display()
+        )));
+    }
     let keep = match (args.keep, &args.config) {
         (Some(keep), _) => keep,
         (None, Some(path)) => {
