@@ -25,16 +25,20 @@
 //! restart of the node. When the ring is full the client goes back to the command that was refused
 //! and sends from there again.
 
+mod shared;
+
 use crate::protocol::command::CommandKind;
 use crate::protocol::event::Event;
 use crate::protocol::frame::{CommandFrame, EventSlot, Prefix, QUERY_ANSWER};
 use crate::protocol::session::{
-    FIRST_SESSION_KIND, Hello, NodeStats, Refused, SESSION_HEADER_BYTES, SessionError,
-    SessionMessage, StageTimes, StatsRequest, Watch, WatchScope, Welcome, decode, encode,
+    FIRST_SESSION_KIND, Hello, NodeStats, Refused, RingReady, SESSION_HEADER_BYTES, SessionError,
+    SessionMessage, StageTimes, StatsRequest, UseRing, Watch, WatchScope, Welcome, decode, encode,
 };
 use crate::protocol::units::ParticipantId;
 use crate::protocol::wire::{Bool, Zero};
+use crate::ring_file::ClientEnd;
 use rustix::net::{RecvFlags, SendFlags};
+use shared::SharedLine;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -50,6 +54,9 @@ pub struct Options {
     pub replies_seen: u64,
     /// Wait for replies by spinning: lowest latency, a whole core.
     pub spin: bool,
+    /// Go on over shared memory after the hello, with a node on the same host: no system calls while
+    /// both sides are awake. Meant for clients that spin.
+    pub shared_memory: bool,
     /// Commands and queries in flight at most; [`Client::submit`] waits for room.
     pub window: usize,
     /// How long to wait for the node.
@@ -66,6 +73,7 @@ impl Default for Options {
             session: None,
             replies_seen: 0,
             spin: false,
+            shared_memory: false,
             window: 4_096,
             timeout: Duration::from_secs(10),
             reconnect: Duration::from_secs(5),
@@ -84,6 +92,8 @@ pub enum ClientError {
         /// Why.
         source: io::Error,
     },
+    /// The memory that the node offered to share could not be opened.
+    SharedMemory(io::Error),
     /// The connection broke and could not be made again.
     Io(io::Error),
     /// The node did not answer in time.
@@ -127,6 +137,10 @@ impl std::fmt::Display for ClientError {
             ClientError::Connect { address, source } => {
                 write!(f, "cannot reach a node at {address}: {source}")
             }
+            ClientError::SharedMemory(error) => write!(
+                f,
+                "cannot open the node's shared memory: {error}; it must run on this host, under the same user"
+            ),
             ClientError::Io(error) => write!(f, "the connection broke: {error}"),
             ClientError::Timeout => f.write_str("the node did not answer in time"),
             ClientError::Refused {
@@ -169,7 +183,9 @@ impl std::fmt::Display for ClientError {
 impl std::error::Error for ClientError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            ClientError::Connect { source, .. } | ClientError::Io(source) => Some(source),
+            ClientError::Connect { source, .. }
+            | ClientError::SharedMemory(source)
+            | ClientError::Io(source) => Some(source),
             _ => None,
         }
     }
@@ -194,6 +210,8 @@ pub struct Client {
     address: SocketAddr,
     options: Options,
     stream: TcpStream,
+    /// What frames go through instead of the socket.
+    shared: Option<SharedLine>,
     session: u64,
     next_client_sequence: u64,
     next_query: u64,
@@ -211,6 +229,7 @@ pub struct Client {
     /// What has come of an answer to [`Client::stats`].
     stages: Vec<StageTimes>,
     stats: Option<Stats>,
+    ring_ready: Option<RingReady>,
     reconnects: u64,
     /// Counts whatever the node sent, and connections.
     heard: u64,
@@ -256,6 +275,7 @@ impl Client {
         let mut client = Client {
             address,
             stream,
+            shared: None,
             session,
             next_client_sequence: options.replies_seen + 1,
             next_query: QUERY,
@@ -270,6 +290,7 @@ impl Client {
             received: VecDeque::new(),
             stages: Vec::new(),
             stats: None,
+            ring_ready: None,
             reconnects: 0,
             heard: 0,
             options,
@@ -280,6 +301,9 @@ impl Client {
             return Err(ClientError::Protocol(format!("{last} commands taken")));
         }
         client.next_client_sequence = welcome.last_client_sequence + 1;
+        if client.options.shared_memory {
+            client.change_over()?;
+        }
         Ok(client)
     }
 
@@ -334,7 +358,11 @@ impl Client {
         while !self.flight.unsent().is_empty() {
             let unsent = self.flight.unsent();
             let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-            match rustix::net::send(&self.stream, unsent, flags) {
+            let sent = match &mut self.shared {
+                Some(shared) => shared.send(&self.stream, unsent),
+                None => rustix::net::send(&self.stream, unsent, flags),
+            };
+            match sent {
                 Ok(sent) => {
                     self.flight.sent += sent;
                     idle = 0;
@@ -493,7 +521,7 @@ impl Client {
                 participant: ParticipantId(*id),
             }));
         }
-        (&self.stream).write_all(&message)
+        self.say_bytes(&message)
     }
 
     /// Asks the node how it is and waits for the answer. Events that come meanwhile are kept.
@@ -520,7 +548,73 @@ impl Client {
     }
 
     fn say<M: SessionMessage>(&mut self, message: &M) -> io::Result<()> {
-        (&self.stream).write_all(&encode(message))
+        self.say_bytes(&encode(message))
+    }
+
+    fn say_bytes(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        let Some(shared) = &mut self.shared else {
+            return (&self.stream).write_all(bytes);
+        };
+        let deadline = Instant::now() + self.options.timeout;
+        while !bytes.is_empty() {
+            match shared.send(&self.stream, bytes) {
+                Ok(sent) => bytes = &bytes[sent..],
+                Err(error) if !is_would_block(error.into()) => return Err(error.into()),
+                Err(_) if Instant::now() >= deadline => return Err(ErrorKind::TimedOut.into()),
+                Err(_) => std::thread::yield_now(),
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on over shared memory. For when nothing is sent yet but the hello.
+    fn change_over(&mut self) -> Result<(), ClientError> {
+        self.ring_ready = None;
+        let question = UseRing {
+            _reserved: [Zero::Zero; 16],
+        };
+        self.say(&question).map_err(ClientError::Io)?;
+        let deadline = Instant::now() + self.options.timeout;
+        loop {
+            self.take_frames()?;
+            if let Some(ready) = self.ring_ready.take() {
+                let end = ClientEnd::open(ready.process, ready.descriptor)
+                    .map_err(ClientError::SharedMemory)?;
+                self.shared = Some(SharedLine::new(end));
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(ClientError::Timeout);
+            }
+            self.receive_from_socket()?;
+        }
+    }
+
+    /// Waits a little for bytes of the socket.
+    fn receive_from_socket(&mut self) -> Result<(), ClientError> {
+        self.make_room();
+        let free = &mut self.input[self.input_end..];
+        match rustix::net::recv(&self.stream, free, RecvFlags::empty()) {
+            Ok((0, _)) => Err(ClientError::Io(ErrorKind::UnexpectedEof.into())),
+            Ok((read, _)) => {
+                self.input_end += read;
+                Ok(())
+            }
+            Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) if is_would_block(error.into()) => Ok(()),
+            Err(error) => Err(ClientError::Io(error.into())),
+        }
+    }
+
+    fn make_room(&mut self) {
+        if self.input_start == self.input_end {
+            self.input_start = 0;
+            self.input_end = 0;
+        } else if self.input_end > self.input.len() / 2 {
+            self.input.copy_within(self.input_start..self.input_end, 0);
+            self.input_end -= self.input_start;
+            self.input_start = 0;
+        }
     }
 
     /// Waits until the node has said something, or `deadline`.
@@ -550,26 +644,24 @@ impl Client {
 
     /// Reads once and takes every whole frame. Returns the bytes read; not 0 also after a reconnect.
     fn receive(&mut self, blocking: bool) -> Result<usize, ClientError> {
-        if self.input_start == self.input_end {
-            self.input_start = 0;
-            self.input_end = 0;
-        } else if self.input_end > self.input.len() / 2 {
-            self.input.copy_within(self.input_start..self.input_end, 0);
-            self.input_end -= self.input_start;
-            self.input_start = 0;
-        }
+        self.make_room();
         let flags = if blocking {
             RecvFlags::empty()
         } else {
             RecvFlags::DONTWAIT
         };
-        let read = match rustix::net::recv(&self.stream, &mut self.input[self.input_end..], flags) {
-            Ok((0, _)) => {
+        let free = &mut self.input[self.input_end..];
+        let received = match &mut self.shared {
+            Some(shared) => shared.receive(&self.stream, free, blocking),
+            None => rustix::net::recv(&self.stream, free, flags).map(|(read, _)| read),
+        };
+        let read = match received {
+            Ok(0) => {
                 self.reconnect(io::Error::from(ErrorKind::UnexpectedEof))?;
                 // Replies may have come with the reconnect: whoever waits looks again.
                 return Ok(1);
             }
-            Ok((read, _)) => read,
+            Ok(read) => read,
             Err(rustix::io::Errno::INTR) => return Ok(0),
             Err(error) if is_would_block(error.into()) => return Ok(0),
             Err(error) => {
@@ -600,6 +692,8 @@ impl Client {
                 if self.stages.len() < STAGE_TIMES_MAX {
                     self.stages.push(times);
                 }
+            } else if frame.kind == RingReady::KIND {
+                self.ring_ready = decode::<RingReady>(bytes);
             } else if frame.kind == NodeStats::KIND {
                 let node = decode::<NodeStats>(bytes)
                     .ok_or_else(|| ClientError::Protocol("node stats that are none".into()))?;
@@ -803,9 +897,16 @@ impl Client {
             match again {
                 Ok(stream) => {
                     self.stream = stream;
+                    self.shared = None;
                     self.input_start = 0;
                     self.input_end = 0;
-                    match self.greet() {
+                    let greeted = self.greet().and_then(|welcome| {
+                        if self.options.shared_memory {
+                            self.change_over()?;
+                        }
+                        Ok(welcome)
+                    });
+                    match greeted {
                         Ok(welcome) => return self.pick_up(&welcome),
                         Err(ClientError::Io(_) | ClientError::Timeout) => {}
                         Err(error) => return Err(error),
@@ -852,14 +953,7 @@ impl Client {
             if Instant::now() >= deadline {
                 return Err(ClientError::Timeout);
             }
-            let free = &mut self.input[self.input_end..];
-            match rustix::net::recv(&self.stream, free, RecvFlags::empty()) {
-                Ok((0, _)) => return Err(ClientError::Io(ErrorKind::UnexpectedEof.into())),
-                Ok((read, _)) => self.input_end += read,
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) if is_would_block(error.into()) => {}
-                Err(error) => return Err(ClientError::Io(error.into())),
-            }
+            self.receive_from_socket()?;
         }
     }
 

@@ -6,6 +6,7 @@ use crate::engine::Limits;
 use crate::pipeline::threads::{CoreChoice, IdleMode};
 use crate::pipeline::{INGRESS_SLOTS_MIN, RingSizes};
 use crate::protocol::frame::FRAME_BYTES_MAX;
+use crate::ring_file;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -121,6 +122,10 @@ pub struct Gateway {
     pub read_buffer_bytes: usize,
     /// Bytes waiting to be sent on one connection; what is beyond waits in the reply window.
     pub write_buffer_bytes: usize,
+    /// Clients on this host that may use shared memory at once; 0 allows none.
+    pub shared_rings: usize,
+    /// Bytes of each of the two rings of such a client: a power of two.
+    pub shared_ring_bytes: u64,
     /// Recent events kept for sessions that reconnect and readers that lag; 192 bytes each.
     pub reply_window_events: usize,
     /// How long a new connection may take to say hello, milliseconds.
@@ -180,6 +185,8 @@ impl Default for Gateway {
             connections: 1_024,
             read_buffer_bytes: 64 << 10,
             write_buffer_bytes: 1 << 20,
+            shared_rings: 16,
+            shared_ring_bytes: 1 << 20,
             reply_window_events: 1 << 17,
             hello_timeout_ms: 10_000,
             drain_timeout_ms: 2_000,
@@ -310,6 +317,20 @@ impl Config {
                     1 << 30
                 ));
             }
+        }
+        let ring = gateway.shared_ring_bytes;
+        if !ring.is_power_of_two() || !ring_file::CAPACITY.contains(&ring) {
+            return value(format!(
+                "gateway.shared_ring_bytes = {ring} must be a power of two from {} to {}",
+                ring_file::CAPACITY.start(),
+                ring_file::CAPACITY.end()
+            ));
+        }
+        if gateway.shared_rings > 4_096 {
+            return value(format!(
+                "gateway.shared_rings = {} must be 0 to 4096",
+                gateway.shared_rings
+            ));
         }
         if !(64..=1 << 26).contains(&gateway.reply_window_events) {
             return value(format!(

@@ -20,6 +20,7 @@ pub mod process;
 pub mod proposer;
 pub mod protocol;
 pub mod replay;
+pub mod ring_file;
 pub mod session;
 pub mod solver;
 pub mod study;

@@ -43,12 +43,26 @@ impl Wire {
         seed: u64,
         spin: bool,
     ) -> Result<Wire, ClientError> {
+        let options = Options { spin, ..options() };
+        Wire::open_with(address, accounts, seed, options)
+    }
+
+    /// As [`Wire::open`], over shared memory; the client spins.
+    pub fn open_shared(address: SocketAddr, accounts: u64, seed: u64) -> Result<Wire, ClientError> {
         let options = Options {
-            spin,
-            window: 65_536,
-            timeout: Duration::from_secs(30),
-            ..Options::default()
+            spin: true,
+            shared_memory: true,
+            ..options()
         };
+        Wire::open_with(address, accounts, seed, options)
+    }
+
+    fn open_with(
+        address: SocketAddr,
+        accounts: u64,
+        seed: u64,
+        options: Options,
+    ) -> Result<Wire, ClientError> {
         let mut client = Client::connect(address, options)?;
         let mut workload = Transfers::new(accounts, seed);
         for frame in workload.setup() {
@@ -135,6 +149,14 @@ impl Wire {
         }
         stages.elapsed = Duration::from_nanos(clock().0 - start);
         Ok(stages)
+    }
+}
+
+fn options() -> Options {
+    Options {
+        window: 65_536,
+        timeout: Duration::from_secs(30),
+        ..Options::default()
     }
 }
 

@@ -20,6 +20,7 @@ use crate::process::NodeProcess;
 use crate::protocol::command::ITEMS_MAX;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// Measure the engine, the journal, the pipeline or the wire on this machine.
@@ -34,6 +35,7 @@ use std::path::{Path, PathBuf};
   millrace bench replay --workload payments --commands 10000000
   millrace bench restart --workload orders --commands 10000000
   millrace bench wire --durability disk --rate 20000
+  millrace bench wire --durability process --shared-memory
   millrace bench latency --durability disk --chart latency.svg --hdr latency.hlog
   millrace bench wire --workload ledger
   millrace bench wire --workload ledger --batch 1000 --window 1")]
@@ -71,6 +73,9 @@ pub(crate) struct Args {
     /// Where the time of a single transfer goes, stage by stage, at --rate or 5,000 a second (wire)
     #[arg(long)]
     stages: bool,
+    /// The client shares memory with the node instead of speaking TCP (wire, latency)
+    #[arg(long)]
+    shared_memory: bool,
     /// What measuring its stages all the time costs a node (wire)
     #[arg(long)]
     stage_times_cost: bool,
@@ -553,13 +558,8 @@ fn run_wire(args: &Args) -> Result<Report, CliError> {
     // The client has the first core, the node the others.
     yardstick::pin(cores.first().copied());
     let accounts = args.accounts.min(100_000);
-    let mut wire = Wire::open(
-        node.address,
-        accounts,
-        args.seed,
-        args.durability == Durability::Process,
-    )
-    .map_err(CliError::failed)?;
+    let spin = args.durability == Durability::Process;
+    let mut wire = open(args, node.address, accounts, spin)?;
     let (mut ours, mut raw) = (crate::bench::histogram(), crate::bench::histogram());
     let mut disk = match args.durability {
         Durability::Disk => {
@@ -639,6 +639,15 @@ fn run_wire(args: &Args) -> Result<Report, CliError> {
         })),
     });
     Ok((lines, value))
+}
+
+/// A client on the node at `address`, over what was asked for.
+fn open(args: &Args, address: SocketAddr, accounts: u64, spin: bool) -> Result<Wire, CliError> {
+    let wire = match args.shared_memory {
+        true => Wire::open_shared(address, accounts, args.seed),
+        false => Wire::open(address, accounts, args.seed, spin),
+    };
+    wire.map_err(CliError::failed)
 }
 
 /// The rate of `--stages` where none is given.

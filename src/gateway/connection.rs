@@ -3,9 +3,10 @@
 use super::buffers::{Input, Output};
 use super::delivery::{CatchUp, refused};
 use super::watched::Watched;
-use crate::protocol::session::{SessionError, SessionMessage, encode};
+use crate::protocol::session::{RingReady, SessionError, SessionMessage, encode};
+use crate::ring_file::NodeEnd;
 use mio::net::TcpStream;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,10 @@ pub struct Connection {
     stream: TcpStream,
     pub(super) input: Input,
     pub(super) output: Output,
+    /// What frames go through instead of the socket, where the client asked for it.
+    ring: Option<NodeEnd>,
+    /// It asked for rings of so many bytes and gets them once the socket has taken what waits.
+    wants_ring: Option<u64>,
     /// 0 until it said hello.
     pub(super) session: u64,
     /// Whether it is sent events that are not its own.
@@ -61,6 +66,8 @@ impl Connection {
             stream,
             input: Input::new(read_bytes),
             output: Output::new(write_bytes),
+            ring: None,
+            wants_ring: None,
             session: 0,
             watches: false,
             watched: Watched::default(),
@@ -95,6 +102,9 @@ impl Connection {
         if self.closing.is_some() {
             return self.discard();
         }
+        if self.ring.is_some() {
+            return self.receive_from_ring();
+        }
         match self.input.read_from(&mut self.stream) {
             Ok((0, _)) => Received::Over,
             Ok((bytes, filled)) => {
@@ -103,6 +113,78 @@ impl Connection {
             }
             Err(error) => self.receive_error(&error),
         }
+    }
+
+    /// As [`Connection::receive`] where frames come through shared memory. All that comes by the socket
+    /// is that the node was woken, and the end.
+    fn receive_from_ring(&mut self) -> Received {
+        if self.readable && self.discard() == Received::Over {
+            return Received::Over;
+        }
+        let Some(ring) = &mut self.ring else {
+            return Received::Nothing;
+        };
+        match self.input.read_from(&mut ring.input) {
+            Ok((bytes, _)) => Received::Bytes(bytes),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Received::Nothing,
+            Err(_) => Received::Over,
+        }
+    }
+
+    /// Whether a read may bring something.
+    #[inline]
+    pub fn may_read(&self) -> bool {
+        let has_data = |ring: &NodeEnd| ring.input.has_data();
+        self.readable || (self.is_open() && self.ring.as_ref().is_some_and(has_data))
+    }
+
+    /// Whether a write may take something.
+    #[inline]
+    pub fn may_write(&mut self) -> bool {
+        match &mut self.ring {
+            // One that broke is found by the write.
+            Some(ring) => ring.output.has_room().unwrap_or(true),
+            None => self.writable,
+        }
+    }
+
+    /// Whether the peer is on this host.
+    pub fn is_local(&self) -> bool {
+        self.stream
+            .peer_addr()
+            .is_ok_and(|peer| peer.ip().to_canonical().is_loopback())
+    }
+
+    /// Goes on through shared memory, with rings of `capacity` bytes, as soon as the socket has taken what
+    /// waits. False when the connection is over.
+    pub fn use_ring(&mut self, capacity: u64) -> bool {
+        if self.ring.is_none() {
+            self.wants_ring = Some(capacity);
+        }
+        self.output.pending() > 0 || self.change_over()
+    }
+
+    fn change_over(&mut self) -> bool {
+        let Some(capacity) = self.wants_ring.take() else {
+            return true;
+        };
+        let Ok(ring) = NodeEnd::create(capacity) else {
+            self.close(SessionError::NoSharedMemory);
+            return true;
+        };
+        let ready = encode(&RingReady {
+            process: std::process::id(),
+            descriptor: ring.descriptor(),
+            capacity,
+        });
+        self.ring = Some(ring);
+        // The socket has just taken everything: it takes these few bytes, or the client is gone.
+        matches!(self.stream.write(&ready), Ok(written) if written == ready.len())
+    }
+
+    /// Its shared memory, if it has some.
+    pub fn ring(&self) -> Option<&NodeEnd> {
+        self.ring.as_ref()
     }
 
     /// Reads and forgets: what a refused client still sends must not turn the close into a reset
@@ -129,10 +211,14 @@ impl Connection {
 
     /// Writes once. False when the connection is over.
     pub fn send(&mut self) -> bool {
-        if !self.writable || self.output.pending() == 0 {
+        if self.output.pending() == 0 || !self.may_write() {
             return true;
         }
-        match self.output.write_to(&mut self.stream) {
+        let written = match &mut self.ring {
+            Some(ring) => self.output.write_to(&mut ring.output),
+            None => self.output.write_to(&mut self.stream),
+        };
+        match written {
             Ok(all) => self.writable = all,
             Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -141,6 +227,9 @@ impl Connection {
         if self.output.pending() == 0 && self.closing.is_some() && !self.shut {
             self.shut = true;
             return self.stream.shutdown(Shutdown::Write).is_ok();
+        }
+        if self.output.pending() == 0 && self.wants_ring.is_some() {
+            return self.change_over();
         }
         true
     }

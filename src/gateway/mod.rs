@@ -27,10 +27,11 @@ use crate::protocol::frame::{
 };
 use crate::protocol::session::{
     FIRST_SESSION_KIND, Hello, Resend, SESSION_HEADER_BYTES, SessionError, SessionMessage,
-    StatsRequest, Watch, Welcome, decode,
+    StatsRequest, UseRing, Wake, Watch, Welcome, decode,
 };
 use crate::protocol::units::Timestamp;
 use crate::protocol::wire::Zero;
+use crate::ring_file::NodeEnd;
 use crate::telemetry::{GatewayCounters, StageClock, clock};
 use buffers::Front;
 use connection::{Connection, Received};
@@ -52,6 +53,8 @@ const WAKER: Token = Token(usize::MAX - 1);
 const READ_ON_BYTES: usize = 1 << 20;
 /// How often connections are looked over for those that take too long.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
+/// How many duty cycles pass from one look at the sockets to the next where shared memory is in use.
+const SOCKETS_EVERY: u64 = 16;
 /// Connections beyond the bound that may linger while they read that there is no room for them.
 const LINGERING: usize = 64;
 
@@ -81,6 +84,8 @@ struct Connections {
     /// The session that was routed last, and its slot.
     recent: (u64, usize),
     watchers: Vec<usize>,
+    /// Those that use shared memory, or are about to.
+    with_rings: Vec<usize>,
     to_read: Vec<usize>,
     to_write: Vec<usize>,
     to_catch_up: Vec<usize>,
@@ -114,6 +119,7 @@ impl Gateway {
                 by_session: HashMap::new(),
                 recent: (0, 0),
                 watchers: Vec::new(),
+                with_rings: Vec::new(),
                 to_read: Vec::new(),
                 to_write: Vec::new(),
                 to_catch_up: Vec::new(),
@@ -142,11 +148,43 @@ impl Gateway {
         responder: &Responder,
         wait: Duration,
     ) -> io::Result<usize> {
+        let sleeps = !wait.is_zero() && self.connections.to_read.is_empty();
+        if sleeps {
+            self.connections.rings_will_sleep();
+        }
+        self.connections.list_rings();
         let wait = if self.connections.to_read.is_empty() {
             wait
         } else {
             Duration::ZERO
         };
+        self.cycles = self.cycles.wrapping_add(1);
+        // Asking the system about sockets takes longer than a command of shared memory: where there are
+        // such clients, every few cycles will do.
+        let only_rings = !self.connections.with_rings.is_empty()
+            && wait.is_zero()
+            && !self.cycles.is_multiple_of(SOCKETS_EVERY);
+        if !only_rings {
+            self.look_at_sockets(wait)?;
+        }
+        if sleeps {
+            self.connections.rings_are_awake();
+            self.connections.list_rings();
+        }
+        if !wait.is_zero() || self.cycles.is_multiple_of(64) {
+            self.look_over();
+        }
+        if !self.ended.is_empty() {
+            self.journal_ends(ingress);
+        }
+        let work = self.read_all(ingress, responder);
+        if work > 0 {
+            self.stats.ring_holds(ingress.slots_in_flight());
+        }
+        Ok(work)
+    }
+
+    fn look_at_sockets(&mut self, wait: Duration) -> io::Result<()> {
         match self.poll.poll(&mut self.events, Some(wait)) {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
             _ => {}
@@ -162,18 +200,7 @@ impl Gateway {
         if accept {
             self.accept();
         }
-        self.cycles = self.cycles.wrapping_add(1);
-        if !wait.is_zero() || self.cycles.is_multiple_of(64) {
-            self.look_over();
-        }
-        if !self.ended.is_empty() {
-            self.journal_ends(ingress);
-        }
-        let work = self.read_all(ingress, responder);
-        if work > 0 {
-            self.stats.ring_holds(ingress.slots_in_flight());
-        }
-        Ok(work)
+        Ok(())
     }
 
     /// Second half: moves lagging connections on through the window and writes what waits.
@@ -328,7 +355,7 @@ impl Gateway {
         now: Timestamp,
     ) -> Option<usize> {
         let connection = self.connections.slots[at].as_mut()?;
-        if !connection.readable || (connection.is_open() && connection.output.is_full()) {
+        if !connection.may_read() || (connection.is_open() && connection.output.is_full()) {
             // It must read before it may ask for more; `send` lists it again.
             return None;
         }
@@ -407,6 +434,8 @@ impl Gateway {
             Watch::KIND => body_of::<Watch>(frame).map(|watch| {
                 self.connections.watch(at, &watch, ingress, responder);
             }),
+            UseRing::KIND => body_of::<UseRing>(frame).map(|_| self.give_ring(at)),
+            Wake::KIND => body_of::<Wake>(frame).map(|_| ()),
             StatsRequest::KIND => {
                 body_of::<StatsRequest>(frame).map(|_| self.tell_stats(at, ingress, responder))
             }
@@ -417,6 +446,25 @@ impl Gateway {
             if let Some(connection) = &mut self.connections.slots[at] {
                 connection.close(SessionError::Malformed);
             }
+        }
+    }
+
+    fn give_ring(&mut self, at: usize) {
+        let connections = &mut self.connections;
+        let others = connections
+            .with_rings
+            .iter()
+            .filter(|it| **it != at)
+            .count();
+        let connection = connections.slots[at].as_mut().expect("it asked");
+        if others >= self.bounds.shared_rings || !connection.is_local() {
+            return connection.close(SessionError::NoSharedMemory);
+        }
+        if !connections.with_rings.contains(&at) {
+            connections.with_rings.push(at);
+        }
+        if !connection.use_ring(self.bounds.shared_ring_bytes) {
+            connection.hang_up();
         }
     }
 
@@ -624,12 +672,13 @@ impl Connections {
             return;
         };
         let may_read =
-            connection.readable && !(connection.is_open() && connection.output.is_full());
+            connection.may_read() && !(connection.is_open() && connection.output.is_full());
         if may_read && !connection.listed_to_read {
             connection.listed_to_read = true;
             self.to_read.push(at);
         }
-        if connection.writable && connection.output.pending() > 0 && !connection.listed_to_write {
+        if connection.output.pending() > 0 && !connection.listed_to_write && connection.may_write()
+        {
             connection.listed_to_write = true;
             self.to_write.push(at);
         }
@@ -637,6 +686,34 @@ impl Connections {
             connection.listed_to_catch_up = true;
             self.to_catch_up.push(at);
         }
+    }
+
+    /// Puts those whose rings hold something, or have room again, on the lists.
+    fn list_rings(&mut self) {
+        for index in 0..self.with_rings.len() {
+            self.list(self.with_rings[index]);
+        }
+    }
+
+    fn rings_will_sleep(&self) {
+        for (ring, waits_for_room) in self.rings() {
+            ring.will_sleep(waits_for_room);
+        }
+    }
+
+    fn rings_are_awake(&self) {
+        for (ring, _) in self.rings() {
+            ring.is_awake();
+        }
+    }
+
+    /// All rings, and whether something waits for room in them.
+    fn rings(&self) -> impl Iterator<Item = (&NodeEnd, bool)> {
+        let connections = self.with_rings.iter().map(|at| self.slots[*at].as_ref());
+        connections.filter_map(|connection| {
+            let connection = connection?;
+            Some((connection.ring()?, connection.output.pending() > 0))
+        })
     }
 
     #[inline]
@@ -735,5 +812,6 @@ impl Connections {
         }
         self.recent = (0, 0);
         self.watchers.retain(|watcher| *watcher != at);
+        self.with_rings.retain(|other| *other != at);
     }
 }

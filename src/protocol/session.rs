@@ -43,6 +43,8 @@ wire_enum! {
         Superseded = 12 "superseded",
         /// The node is stopping.
         Stopping = 13 "stopping",
+        /// The node gives this client no shared memory: it is on another host, or all rings are taken.
+        NoSharedMemory = 14 "no_shared_memory",
     }
 }
 
@@ -230,6 +232,36 @@ wire_struct! {
     }
 }
 
+wire_struct! {
+    /// Client on the node's host: let us go on over shared memory. It sends nothing more until
+    /// `ring_ready`.
+    pub struct UseRing {
+        /// Reserved.
+        _reserved: [Zero; 16],
+    }
+}
+
+wire_struct! {
+    /// Node: the rings are ready. From here on both sides write frames there; this connection stays for
+    /// `wake`, and for its end to be seen.
+    pub struct RingReady {
+        /// The node's process.
+        process: u32,
+        /// The descriptor of the file in it: `/proc/PROCESS/fd/DESCRIPTOR`.
+        descriptor: u32,
+        /// Bytes of each of the two rings.
+        capacity: u64,
+    }
+}
+
+wire_struct! {
+    /// Client: something is in the ring for a node that had said it sleeps.
+    pub struct Wake {
+        /// Reserved.
+        _reserved: [Zero; 16],
+    }
+}
+
 /// A session message with its body.
 pub trait SessionMessage: TryFromBytes + IntoBytes + Immutable + KnownLayout + WireStruct {
     /// Code of its kind.
@@ -260,6 +292,9 @@ session_messages! {
     StatsRequest = 0xF006 "stats";
     StageTimes = 0xF007 "stage_times";
     NodeStats = 0xF008 "node_stats";
+    UseRing = 0xF009 "use_ring";
+    RingReady = 0xF00A "ring_ready";
+    Wake = 0xF00B "wake";
 }
 
 /// The bytes of a session message.

@@ -10,11 +10,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("protocol", &[]),
     ("telemetry", &["protocol"]),
     ("memory", &[]),
+    ("ring_file", &[]),
     ("prefetch", &[]),
     ("engine", &["protocol", "memory", "prefetch"]),
     ("session", &["protocol"]),
     ("solver", &[]),
-    ("config", &["engine", "protocol", "pipeline"]),
+    ("config", &["engine", "protocol", "pipeline", "ring_file"]),
     (
         "pipeline",
         &[
@@ -33,8 +34,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("history", &["protocol", "engine", "session", "replay"]),
-    ("gateway", &["protocol", "pipeline", "telemetry", "config"]),
-    ("client", &["protocol"]),
+    (
+        "gateway",
+        &["protocol", "pipeline", "telemetry", "config", "ring_file"],
+    ),
+    ("client", &["protocol", "ring_file"]),
     (
         "node",
         &[

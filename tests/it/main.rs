@@ -22,6 +22,7 @@ mod random;
 mod recovery;
 mod scenarios;
 mod settlement_model;
+mod shared_memory;
 mod solver;
 mod solver_cases;
 mod stats;

@@ -1,11 +1,10 @@
 //! `bench latency`: what a command takes, planned moment to reply, at one offered rate after the other
 //! until the node does not keep up; as a table, JSON, pictures and an HDR log.
 
-use super::{Args, Report, place, wire_config};
+use super::{Args, Report, open, place, wire_config};
 use crate::bench::latency::{
     LADDER, Step, climb, draw_distributions, draw_over_load, write_hdr_log,
 };
-use crate::bench::wire::Wire;
 use crate::bench::{human, percentiles, yardstick};
 use crate::cli::CliError;
 use crate::cli::terminal::grouped;
@@ -32,8 +31,7 @@ pub(super) fn run(args: &Args) -> Result<Report, CliError> {
     let greeting = node.to_string();
     yardstick::pin(cores.first().copied());
     let spin = cores.len() > 1;
-    let mut wire = Wire::open(node.address(), args.accounts.min(100_000), args.seed, spin)
-        .map_err(CliError::failed)?;
+    let mut wire = open(args, node.address(), args.accounts.min(100_000), spin)?;
     if !args.json {
         say!("{greeting}");
         say!("{}", head());
@@ -56,7 +54,12 @@ pub(super) fn run(args: &Args) -> Result<Report, CliError> {
         write_hdr_log(path, &steps).map_err(CliError::Failed)?;
     }
     if let Some(path) = &args.chart {
-        let title = format!("One transfer over TCP, durability {}", args.durability);
+        let over = if args.shared_memory {
+            "shared memory"
+        } else {
+            "TCP"
+        };
+        let title = format!("One transfer over {over}, durability {}", args.durability);
         draw_over_load(path, &title, &steps).map_err(CliError::Failed)?;
         draw_distributions(&beside(path), &title, &steps).map_err(CliError::Failed)?;
     }
