@@ -11,8 +11,8 @@ use millrace::protocol::frame::{CommandFrame, CommandRef, EventSlot, HEADER_BYTE
 use millrace::protocol::json::{self, EventPrinter};
 use millrace::protocol::record::{FOLDED, Folder, unfold};
 use millrace::protocol::session::{
-    FIRST_SESSION_KIND, Hello, Refused, Resend, SESSION_HEADER_BYTES, SessionMessage, Watch,
-    Welcome, decode, encode,
+    FIRST_SESSION_KIND, Hello, NodeStats, Refused, Resend, RingReady, SESSION_HEADER_BYTES,
+    SessionMessage, StageTimes, StatsRequest, UseRing, Wake, Watch, Welcome, decode, encode,
 };
 use std::io::Read;
 
@@ -36,6 +36,12 @@ pub fn run(input: &[u8]) {
         message::<Resend>(frame);
         message::<Watch>(frame);
         message::<Refused>(frame);
+        message::<StatsRequest>(frame);
+        message::<StageTimes>(frame);
+        message::<NodeStats>(frame);
+        message::<UseRing>(frame);
+        message::<RingReady>(frame);
+        message::<Wake>(frame);
     }
     record(stream);
 }
