@@ -126,10 +126,9 @@ impl Sender {
         }
         let ring = self.shared.lane(self.lane);
         let mask = ring.len() - 1;
-        let mut at = (self.head / 8) as usize;
-        for word in bytes[..count as usize].as_chunks().0 {
+        let (words, _) = bytes[..count as usize].as_chunks();
+        for (at, word) in ((self.head / 8) as usize..).zip(words) {
             ring[at & mask].store(u64::from_ne_bytes(*word), Ordering::Relaxed);
-            at += 1;
         }
         self.head += count;
         let head = self.shared.word(self.lane.head);
@@ -187,10 +186,9 @@ impl Receiver {
         }
         let ring = self.shared.lane(self.lane);
         let mask = ring.len() - 1;
-        let mut at = (self.tail / 8) as usize;
-        for word in into[..count as usize].as_chunks_mut::<8>().0 {
+        let (words, _) = into[..count as usize].as_chunks_mut::<8>();
+        for (at, word) in ((self.tail / 8) as usize..).zip(words) {
             *word = ring[at & mask].load(Ordering::Relaxed).to_ne_bytes();
-            at += 1;
         }
         self.tail += count;
         let tail = self.shared.word(self.lane.tail);
