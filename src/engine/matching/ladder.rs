@@ -5,7 +5,7 @@
 //! so "next better price" is a count of trailing zeros:
 //!
 //! ```text
-//!   side -> best level
+//!   side -> best level, in front of the trie or in it
 //!        -> top page    ranks 0x..40000 ..41000, bitmap of entries in use
 //!               |  bit 3                    | bit 9             | bit 12
 //!            page 64 neighbouring ticks    level, alone here   page 64 neighbouring ticks
@@ -14,8 +14,10 @@
 //! ```
 //!
 //! A level alone in its neighbourhood hangs where the way to it parts from all others, so it costs
-//! no page of its own. A narrow book is one page, a usual one two steps deep; the deepest path over
-//! the whole of `i64` has eleven. Nothing is ever moved when the market moves, far prices need no
+//! no page of its own. A level that is better than all others stands in front of the trie and knows
+//! the one behind it; it joins them when a better one comes, so prices that come and go at the top
+//! of a book touch no page. A narrow book is one page, a usual one two steps deep; the deepest path
+//! over the whole of `i64` has eleven. Nothing is ever moved when the market moves, far prices need no
 //! second structure, and a book costs pages only where prices part. All pages and levels of all
 //! books come from two pools. Every page branches, so a level brings one page at most: where a level
 //! is free, the page for it is.
@@ -36,20 +38,19 @@ pub(super) struct Rank(u64);
 impl Rank {
     #[inline]
     pub(super) fn of(side: Side, price: Price) -> Rank {
-        let upwards = price.0 as u64 ^ 1 << 63;
-        match side {
-            Side::Sell => Rank(upwards),
-            Side::Buy => Rank(!upwards),
-        }
+        Rank(price.0 as u64 ^ Rank::turn(side))
     }
 
     #[inline]
     pub(super) fn price(self, side: Side) -> Price {
-        let upwards = match side {
-            Side::Sell => self.0,
-            Side::Buy => !self.0,
-        };
-        Price((upwards ^ 1 << 63) as i64)
+        Price((self.0 ^ Rank::turn(side)) as i64)
+    }
+
+    /// The bits in which prices and ranks differ: the sign of a sell, all but the sign of a buy.
+    /// Computed, for which side comes next nothing foretells.
+    #[inline(always)]
+    fn turn(side: Side) -> u64 {
+        1 << 63 ^ (side as u64).wrapping_sub(Side::Sell as u64)
     }
 }
 
@@ -158,12 +159,13 @@ pub(super) struct Level {
     pub(super) first: u32,
     pub(super) last: u32,
     pub(super) orders: u32,
-    /// The page it hangs in, [`NIL`] where it is the only level of its side.
+    /// The page it hangs in; [`NIL`] where it is the only one of the trie, [`FRONT`] where it
+    /// stands in front of it.
     page: u32,
     pub(super) book: u32,
     shelf: u32,
-    /// While free: the next free level.
-    free: u32,
+    /// In front of the trie: the best level in it. While free: the next free level.
+    pub(super) behind: u32,
     /// Orders of it with lots behind those shown.
     pub(super) icebergs: u32,
     /// Orders of it that follow the market.
@@ -171,6 +173,9 @@ pub(super) struct Level {
     /// The turn of the next order to come; [`u32::MAX`] is none.
     pub(super) turns: u32,
 }
+
+/// Instead of a page: not in the trie.
+const FRONT: u32 = u32::MAX;
 
 impl Level {
     #[inline(always)]
@@ -233,15 +238,22 @@ impl Page {
     }
 }
 
+/// Where the way to a rank leads.
+enum Way {
+    /// To its level.
+    To(u32),
+    /// To the page in which it would hang, [`NIL`] where it would be the top.
+    From(u32),
+}
+
 /// One side of one book.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct BookSide {
     /// The best level and its rank; meaningless without levels.
     pub(super) best: u32,
     pub(super) best_rank: u64,
-    /// The first entry of the ladder.
+    /// The first entry of the trie.
     top: u32,
-    pub(super) levels: u32,
     pub(super) orders: u32,
 }
 
@@ -289,6 +301,10 @@ impl Ladders {
     /// The level of `side` at `rank`.
     #[inline]
     pub(super) fn find(&self, side: &BookSide, rank: Rank) -> Option<u32> {
+        side.best_within(rank)?;
+        if side.best_rank == rank.0 {
+            return Some(side.best);
+        }
         let mut at = side.top;
         while at & LEVEL == 0 {
             if at == NIL {
@@ -316,7 +332,11 @@ impl Ladders {
     /// where the steps lead beyond it, else [`NIL`].
     #[inline]
     pub(super) fn touch(&self, side: &BookSide, rank: Rank, steps: u32) -> u32 {
-        let mut at = side.top;
+        let mut at = if side.best_rank == rank.0 {
+            side.best | LEVEL
+        } else {
+            side.top
+        };
         for step in 0..=steps {
             if at & LEVEL != 0 {
                 let level = at & !LEVEL;
@@ -355,9 +375,86 @@ impl Ladders {
         book: u32,
         which: Shelf,
     ) -> u32 {
-        if side.best_rank == rank.0 && side.best != NIL {
+        if side.best == NIL || rank.0 < side.best_rank {
+            return self.add_in_front(side, rank, book, which);
+        }
+        if side.best_rank == rank.0 {
             return side.best;
         }
+        let page = match self.way(side, rank) {
+            Way::To(level) => return level,
+            Way::From(page) => page,
+        };
+        let level = self.add_level(rank, book, which, page);
+        self.hook(side, page, rank, level);
+        // Between the level in front and all others it is the best of the trie.
+        let best = &self.levels[side.best];
+        if best.page == FRONT && (best.behind == NIL || rank < self.levels[best.behind].rank) {
+            self.levels[side.best].behind = level;
+        }
+        level
+    }
+
+    /// Adds a level that is better than all others. The one that was joins them in the trie.
+    #[inline]
+    fn add_in_front(&mut self, side: &mut BookSide, rank: Rank, book: u32, which: Shelf) -> u32 {
+        let before = side.best;
+        if before != NIL && self.levels[before].page == FRONT {
+            self.join_trie(side, before);
+        }
+        let level = self.add_level(rank, book, which, FRONT);
+        self.levels[level].behind = before;
+        side.best = level;
+        side.best_rank = rank.0;
+        level
+    }
+
+    /// Hangs the level that stood in front where its price says.
+    #[inline(never)]
+    fn join_trie(&mut self, side: &mut BookSide, level: u32) {
+        let rank = self.levels[level].rank;
+        let Way::From(page) = self.way(side, rank) else {
+            unreachable!("one level at a price");
+        };
+        let row = &mut self.levels[level];
+        row.page = page;
+        row.behind = NIL;
+        self.hook(side, page, rank, level);
+    }
+
+    #[inline]
+    fn add_level(&mut self, rank: Rank, book: u32, which: Shelf, page: u32) -> u32 {
+        let level = self.level_pool.take(|free| self.levels[free].behind);
+        self.levels[level] = Level {
+            total: 0,
+            rank,
+            first: NIL,
+            last: NIL,
+            orders: 0,
+            page,
+            book,
+            shelf: which as u32,
+            behind: NIL,
+            icebergs: 0,
+            followers: 0,
+            turns: 0,
+        };
+        level
+    }
+
+    /// Makes a level the entry of its page, or the top.
+    #[inline]
+    fn hook(&mut self, side: &mut BookSide, page: u32, rank: Rank, level: u32) {
+        if page == NIL {
+            side.top = level | LEVEL;
+        } else {
+            self.set(page, rank, level | LEVEL);
+        }
+    }
+
+    /// The way through the trie to a rank, made as far as a page with room for its entry.
+    #[inline]
+    fn way(&mut self, side: &mut BookSide, rank: Rank) -> Way {
         let mut page = NIL;
         let mut at = side.top;
         while at != NIL {
@@ -378,50 +475,39 @@ impl Ladders {
             } else {
                 let level = at & !LEVEL;
                 if self.levels[level].rank == rank {
-                    return level;
+                    return Way::To(level);
                 }
                 self.levels[level].rank
             };
-            page = self.fork(side, page, at, covered, rank);
-            break;
+            return Way::From(self.fork(side, page, at, covered, rank));
         }
-        let level = self.level_pool.take(|free| self.levels[free].free);
-        self.levels[level] = Level {
-            total: 0,
-            rank,
-            first: NIL,
-            last: NIL,
-            orders: 0,
-            page,
-            book,
-            shelf: which as u32,
-            free: NIL,
-            icebergs: 0,
-            followers: 0,
-            turns: 0,
-        };
-        if page == NIL {
-            side.top = level | LEVEL;
-        } else {
-            self.set(page, rank, level | LEVEL);
-        }
-        side.levels += 1;
-        if side.best == NIL || rank.0 < side.best_rank {
-            side.best = level;
-            side.best_rank = rank.0;
-        }
-        level
+        Way::From(page)
     }
 
     /// Takes an empty level out of its side.
     #[inline]
     pub(super) fn remove(&mut self, side: &mut BookSide, level: u32) {
-        let Level { rank, page, .. } = self.levels[level];
+        let Level {
+            rank, page, behind, ..
+        } = self.levels[level];
         debug_assert_eq!(self.levels[level].orders, 0);
-        if side.best == level {
-            side.best = self.next(level);
-            side.best_rank = self.levels[side.best].rank.0;
+        if page == FRONT {
+            side.best = behind;
+            side.best_rank = self.levels[behind].rank.0;
+        } else {
+            if side.best == level {
+                side.best = self.next(level);
+                side.best_rank = self.levels[side.best].rank.0;
+            } else if self.levels[side.best].behind == level {
+                self.levels[side.best].behind = self.next(level);
+            }
+            self.leave_trie(side, page, rank);
         }
+        self.levels[level].behind = self.level_pool.give(level);
+    }
+
+    #[inline]
+    fn leave_trie(&mut self, side: &mut BookSide, page: u32, rank: Rank) {
         if page == NIL {
             side.top = NIL;
         } else {
@@ -431,14 +517,17 @@ impl Ladders {
                 self.join(side, page, rank);
             }
         }
-        side.levels -= 1;
-        self.levels[level].free = self.level_pool.give(level);
     }
 
     /// The next worse level of the same side, [`NIL`] behind the last.
     #[inline]
     pub(super) fn next(&self, level: u32) -> u32 {
-        let Level { rank, page, .. } = self.levels[level];
+        let Level {
+            rank, page, behind, ..
+        } = self.levels[level];
+        if page == FRONT {
+            return behind;
+        }
         let mut at = page;
         while at != NIL {
             let page = &self.pages[at];
@@ -452,8 +541,11 @@ impl Ladders {
 
     /// The worst level of a side, [`NIL`] where it has none.
     pub(super) fn last(&self, side: &BookSide) -> u32 {
+        if side.top == NIL {
+            return side.best;
+        }
         let mut at = side.top;
-        while at & LEVEL == 0 && at != NIL {
+        while at & LEVEL == 0 {
             let page = &self.pages[at];
             at = page.entries[(u64::BITS - 1 - page.bitmap.leading_zeros()) as usize];
         }
@@ -544,14 +636,21 @@ impl Ladders {
     /// The trie of one side: prefixes, parents, bitmaps, branching and order. Adds its levels to
     /// `levels`, best first, and returns how many pages it has.
     pub(super) fn audit(&self, side: &BookSide, levels: &mut Vec<u32>) -> Result<u32, String> {
+        let front = side.best;
+        let is_in_front = front != NIL && self.levels[front].page == FRONT;
+        if is_in_front {
+            levels.push(front);
+        }
+        let mut pages = 0;
         if side.top == NIL {
-            return if side.best == NIL && side.levels == 0 {
-                Ok(0)
+            return if is_in_front == (front != NIL)
+                && (!is_in_front || self.levels[front].behind == NIL)
+            {
+                Ok(pages)
             } else {
                 Err("levels without an entry".into())
             };
         }
-        let mut pages = 0;
         // Depth first, best last on the stack; the depth is bounded by the 64 bits of a rank.
         let mut stack = vec![(side.top, NIL)];
         while let Some((entry, parent)) = stack.pop() {
@@ -586,6 +685,9 @@ impl Ladders {
                 .rev()
                 .filter(|digit| page.bitmap >> digit & 1 != 0);
             stack.extend(used.map(|digit| (page.entries[digit], entry)));
+        }
+        if is_in_front && levels.get(1) != Some(&self.levels[front].behind) {
+            return Err(format!("level {front}: does not know who is behind it"));
         }
         Ok(pages)
     }

@@ -163,6 +163,49 @@ fn the_best_price_steps_back_when_its_last_order_goes() {
 }
 
 #[test]
+fn prices_that_come_and_go_at_the_top_leave_the_others_in_order() {
+    for side in [BUY, SELL] {
+        let price = |at: i64| if side == SELL { at } else { -at };
+        let mut desk = Desk::new();
+        let mut expected = vec![];
+        let mut check = |desk: &mut Desk, comes: Option<i64>, goes: Option<(u64, i64)>| {
+            if let Some(at) = comes {
+                desk.send(ALICE, side, price(at), 1);
+                expected.push(at);
+            }
+            if let Some((client, at)) = goes {
+                desk.cancel(ALICE, client);
+                expected.retain(|other| *other != at);
+            }
+            expected.sort_unstable();
+            let seen: Vec<i64> = desk
+                .depth(side)
+                .iter()
+                .map(|level| price(level.0))
+                .collect();
+            assert_eq!(seen, expected);
+            desk.room.audit().unwrap();
+        };
+        // Better and better, then one between the best and the others, one far behind.
+        for at in [1_100, 1_000, 990, 995, 900_000] {
+            check(&mut desk, Some(at), None);
+        }
+        // The best goes, the next, one in the middle; better ones come; all go.
+        check(&mut desk, None, Some((3, 990)));
+        check(&mut desk, None, Some((4, 995)));
+        check(&mut desk, Some(500), None);
+        check(&mut desk, None, Some((2, 1_000)));
+        check(&mut desk, None, Some((1, 1_100)));
+        check(&mut desk, None, Some((5, 900_000)));
+        check(&mut desk, Some(400), None);
+        check(&mut desk, None, Some((6, 500)));
+        check(&mut desk, Some(400_000), None);
+        check(&mut desk, None, Some((7, 400)));
+        check(&mut desk, None, Some((8, 400_000)));
+    }
+}
+
+#[test]
 fn a_partly_filled_order_keeps_its_place() {
     let mut desk = Desk::new();
     desk.send(ALICE, SELL, 100, 5);
@@ -661,12 +704,15 @@ fn a_damaged_snapshot_is_an_error_and_no_panic() {
 #[test]
 fn the_audit_sees_what_is_broken() {
     type Break = (&'static str, fn(&mut Matching));
-    let breaks: [Break; 9] = [
+    let breaks: [Break; 10] = [
         ("a total", |room| room.ladders.levels[1].total += 1),
         ("a count", |room| room.ladders.levels[1].orders += 1),
         ("a link", |room| room.orders.hot[2].prev = 3),
         ("leaves", |room| room.orders.hot[1].leaves = 0),
         ("a best price", |room| room.books[0].sides[1].best = 2),
+        ("who is behind the best", |room| {
+            room.ladders.levels[1].behind = 0
+        }),
         ("a client id", |room| room.ids.finish(ALICE, 1)),
         ("a chain", |room| room.orders.unchain(2)),
         ("a free slot", |room| room.orders.pool.free = 1),
