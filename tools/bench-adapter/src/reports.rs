@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   matching --> outbox, which may grow --> ring, published a batch at a time --> drain: benchmark's form
+//!                      \--> at a flush, what the ring has no room for ----------/
 //! ```
 //!
 //! The unsafe part is the ring's handle: the benchmark carries it as a plain pointer, and calls the
@@ -16,6 +17,8 @@ use disruptor::{
 };
 use std::cell::UnsafeCell;
 use std::ffi::c_void;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// A report on its way: what of it means something, 40 bytes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -69,6 +72,20 @@ pub(crate) const SLOTS: usize = 1 << 14;
 /// Reports published at a time.
 const BATCH: usize = 64;
 
+/// What a flush found no room for in the ring: it comes behind all that is there.
+struct Rest {
+    /// Set by the matching side, cleared by the publishing one when it has taken all.
+    is_there: AtomicBool,
+    reports: Mutex<Waiting>,
+}
+
+struct Waiting {
+    reports: Vec<Packed>,
+    /// Reports from here to `filled` wait.
+    first: usize,
+    filled: usize,
+}
+
 /// The matching side: collects reports and publishes them a batch at a time. What a publisher that
 /// falls behind leaves no room for in the ring stays here, and matching goes on.
 #[repr(align(128))]
@@ -81,6 +98,9 @@ struct Source {
     /// With so many filled it is time to publish.
     due: usize,
     ring: RingProducer,
+    rest: Arc<Rest>,
+    /// An earlier flush handed over a rest.
+    has_handed: bool,
 }
 
 impl Source {
@@ -127,14 +147,39 @@ impl Source {
         self.due = (self.filled + BATCH).min(self.outbox.len());
     }
 
-    /// Publishes everything.
+    /// Publishes everything: what the ring has no room for is handed over as it is.
     fn flush(&mut self) {
+        self.publish();
         while self.first < self.filled {
-            self.publish();
+            if self.is_ring_next() {
+                self.hand_over();
+            } else {
+                std::hint::spin_loop();
+            }
         }
     }
 
+    /// Whether a rest that was handed over is gone.
+    fn is_ring_next(&mut self) -> bool {
+        self.has_handed &= self.rest.is_there.load(Ordering::Acquire);
+        !self.has_handed
+    }
+
+    fn hand_over(&mut self) {
+        let mut rest = self.rest.reports.lock().expect("nobody panics with it");
+        std::mem::swap(&mut rest.reports, &mut self.outbox);
+        (rest.first, rest.filled) = (self.first, self.filled);
+        drop(rest);
+        (self.first, self.filled, self.due) = (0, 0, BATCH);
+        self.has_handed = true;
+        // After all that is in the ring.
+        self.rest.is_there.store(true, Ordering::Release);
+    }
+
     fn send(&mut self) {
+        if !self.is_ring_next() {
+            return;
+        }
         let waiting = self.filled - self.first;
         if let Err(MissingFreeSlots(missing)) = self.send_some(waiting) {
             let fits = waiting.saturating_sub(missing as usize);
@@ -160,6 +205,49 @@ impl Source {
 #[repr(align(128))]
 struct Sink {
     poller: RingPoller,
+    rest: Arc<Rest>,
+}
+
+impl Sink {
+    /// Hands `each` the next reports, `max` at most; returns how many.
+    fn take(&mut self, max: usize, mut each: impl FnMut(usize, &Packed)) -> usize {
+        let taken = self.take_from_ring(max, &mut each);
+        if taken > 0 || !self.rest.is_there.load(Ordering::Acquire) {
+            return taken;
+        }
+        // The ring was empty before the rest was there; what came into it in between comes first.
+        let taken = self.take_from_ring(max, &mut each);
+        if taken > 0 {
+            return taken;
+        }
+        let mut rest = self.rest.reports.lock().expect("nobody panics with it");
+        let Waiting {
+            reports,
+            first,
+            filled,
+        } = &mut *rest;
+        let count = max.min(*filled - *first);
+        for (at, report) in reports[*first..*first + count].iter().enumerate() {
+            each(at, report);
+        }
+        *first += count;
+        if first == filled {
+            self.rest.is_there.store(false, Ordering::Release);
+        }
+        count
+    }
+
+    fn take_from_ring(&mut self, max: usize, each: &mut impl FnMut(usize, &Packed)) -> usize {
+        let Ok(mut batch) = self.poller.take(max as u64) else {
+            return 0;
+        };
+        let mut taken = 0;
+        for report in &mut batch {
+            each(taken, report);
+            taken += 1;
+        }
+        taken
+    }
 }
 
 /// Both ends of a ring. Each end is one thread's own.
@@ -172,16 +260,26 @@ impl Queue {
     fn new(capacity: u32) -> Queue {
         let ring = build_single_producer(SLOTS, Packed::default, BusySpin);
         let (poller, ring) = ring.new_event_poller();
-        let waiting = (capacity as usize).max(BATCH);
+        let waiting = 2 * (capacity as usize).max(BATCH);
+        let rest = Arc::new(Rest {
+            is_there: AtomicBool::new(false),
+            reports: Mutex::new(Waiting {
+                reports: table(Packed::default(), waiting),
+                first: 0,
+                filled: 0,
+            }),
+        });
         Queue {
             source: UnsafeCell::new(Source {
-                outbox: table(Packed::default(), 2 * waiting),
+                outbox: table(Packed::default(), waiting),
                 first: 0,
                 filled: 0,
                 due: BATCH,
                 ring: ring.build(),
+                rest: Arc::clone(&rest),
+                has_handed: false,
             }),
-            sink: UnsafeCell::new(Sink { poller }),
+            sink: UnsafeCell::new(Sink { poller, rest }),
         }
     }
 }
@@ -283,15 +381,10 @@ unsafe extern "C" fn push(queue: *mut c_void, report: *const Report) -> i32 {
 unsafe extern "C" fn drain(queue: *mut c_void, out: *mut Report, max: u32) -> u32 {
     // SAFETY: the queue lives and its sink is this thread's own.
     let sink = unsafe { &mut *(*queue.cast::<Queue>()).sink.get() };
-    let Ok(mut batch) = sink.poller.take(u64::from(max)) else {
-        return 0;
-    };
-    let mut taken = 0;
-    for report in &mut batch {
+    let taken = sink.take(max as usize, |at, report| {
         // SAFETY: `take` gives `max` at most, and the caller has room for as many.
-        unsafe { out.add(taken).write(report.unpack()) };
-        taken += 1;
-    }
+        unsafe { out.add(at).write(report.unpack()) };
+    });
     taken as u32
 }
 

@@ -595,7 +595,13 @@ fn reports_wait_in_order_for_a_publisher_that_falls_behind() {
         drain(3_000);
         push(3_000);
     }
-    let all = asked + 200 * 3_000;
+    // A flush does not wait for the publisher. What comes behind it waits for its turn.
+    // SAFETY: this thread is both ends of the queue.
+    unsafe { (transport.flush)(queue) };
+    push(2 * reports::SLOTS as u64);
+    drain(3_000);
+    push(100);
+    let all = asked + 200 * 3_000 + 2 * reports::SLOTS as u64 + 100;
     let address = queue as usize;
     std::thread::scope(|threads| {
         // SAFETY: that thread alone produces now, and this one consumes.
