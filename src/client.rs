@@ -59,6 +59,11 @@ pub struct Options {
     pub shared_memory: bool,
     /// Commands and queries in flight at most; [`Client::submit`] waits for room.
     pub window: usize,
+    /// Bytes of them at most; a single command may be longer.
+    pub window_bytes: usize,
+    /// Events held that the caller has not taken yet. A call that waits while more come (for room, or for
+    /// its own answer, on a session that watches) ends with [`ClientError::NotTaken`].
+    pub held_events: usize,
     /// How long to wait for the node.
     pub timeout: Duration,
     /// For how long to try to connect again when the connection breaks; zero gives up at once.
@@ -75,6 +80,8 @@ impl Default for Options {
             spin: false,
             shared_memory: false,
             window: 4_096,
+            window_bytes: 64 << 20,
+            held_events: 1 << 20,
             timeout: Duration::from_secs(10),
             reconnect: Duration::from_secs(5),
             busy_pause: Duration::from_micros(50),
@@ -119,6 +126,12 @@ pub enum ClientError {
     WatchGone {
         /// First journal sequence there is.
         available: u64,
+    },
+    /// So many events are held and not taken: take them, with [`Client::poll`] or [`Client::received`],
+    /// and go on.
+    NotTaken {
+        /// Events held.
+        held: usize,
     },
     /// The node knows the session otherwise than this client does.
     SessionForgotten {
@@ -171,6 +184,12 @@ impl std::fmt::Display for ClientError {
                 f,
                 "events before sequence {available} are no longer kept; those from there on follow"
             ),
+            ClientError::NotTaken { held } => {
+                write!(
+                    f,
+                    "{held} events are held and not taken; take them and go on"
+                )
+            }
             ClientError::SessionForgotten { node, client } => write!(
                 f,
                 "the node has taken {node} commands of this session, this client saw {client} answered"
@@ -317,6 +336,11 @@ impl Client {
         self.flight.entries.len()
     }
 
+    /// Bytes of commands and queries without their last event yet.
+    pub fn in_flight_bytes(&self) -> usize {
+        self.flight.held_bytes()
+    }
+
     /// How often the connection was made again.
     pub fn reconnects(&self) -> u64 {
         self.reconnects
@@ -333,10 +357,12 @@ impl Client {
     /// waits), and returns the client sequence that its events will carry.
     pub fn submit(&mut self, frame: &CommandFrame) -> Result<u64, ClientError> {
         let deadline = Instant::now() + self.options.timeout;
-        while self.flight.entries.len() >= self.options.window {
+        let length = frame.bytes().len();
+        while self.is_full_for(length) {
             self.flush()?;
             // A reconnect on the way may have brought the replies with it.
-            if self.flight.entries.len() >= self.options.window {
+            if self.is_full_for(length) {
+                self.may_hold_more(0)?;
                 self.wait(deadline)?;
             }
         }
@@ -349,6 +375,23 @@ impl Client {
         };
         self.flight.push(number, self.session, frame.bytes());
         Ok(number)
+    }
+
+    /// Whether a frame of `length` bytes has to wait for answers.
+    fn is_full_for(&self, length: usize) -> bool {
+        let flight = &self.flight;
+        flight.entries.len() >= self.options.window
+            || (!flight.entries.is_empty()
+                && flight.held_bytes() + length > self.options.window_bytes)
+    }
+
+    /// Whether more events may be read before the caller takes some; `apart` are held elsewhere.
+    fn may_hold_more(&self, apart: usize) -> Result<(), ClientError> {
+        let held = self.received.len() + apart;
+        if held > self.options.held_events {
+            return Err(ClientError::NotTaken { held });
+        }
+        Ok(())
     }
 
     /// Sends what was submitted.
@@ -369,6 +412,7 @@ impl Client {
                 }
                 // The node reads no more until its own replies are read.
                 Err(error) if is_would_block(error.into()) => {
+                    self.may_hold_more(0)?;
                     if self.receive(false)? == 0 {
                         idle += 1;
                         if idle > 100 {
@@ -428,6 +472,11 @@ impl Client {
                     self.received = others;
                     return Ok(events);
                 }
+            }
+            if let Err(error) = self.may_hold_more(others.len()) {
+                events.append(&mut others.into());
+                self.received = events.into();
+                return Err(error);
             }
             self.flush()?;
             if self.received.is_empty() && self.receive(false)? == 0 {
@@ -1003,6 +1052,11 @@ impl Flight {
             next_index: 0,
             done: false,
         });
+    }
+
+    /// Bytes of frames that are not answered.
+    fn held_bytes(&self) -> usize {
+        self.bytes.len() - self.start
     }
 
     #[inline]

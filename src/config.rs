@@ -116,6 +116,9 @@ pub struct Snapshots {
 pub struct Gateway {
     /// Connections at once.
     pub connections: usize,
+    /// Connections at once that have not said hello yet; one more, and the one that has had the longest
+    /// time for it is closed.
+    pub connections_without_hello: usize,
     /// Bytes read from a connection at a time. A longer frame makes its connection's buffer grow
     /// to the length of the frame, at most the longest there is, until it has sent shorter ones for
     /// a while.
@@ -183,6 +186,7 @@ impl Default for Gateway {
     fn default() -> Gateway {
         Gateway {
             connections: 1_024,
+            connections_without_hello: 256,
             read_buffer_bytes: 64 << 10,
             write_buffer_bytes: 1 << 20,
             shared_rings: 16,
@@ -306,6 +310,9 @@ impl Config {
                 "gateway.connections = {} must be 1 to 100000",
                 gateway.connections
             ));
+        }
+        if gateway.connections_without_hello == 0 {
+            return value("gateway.connections_without_hello must be at least 1".into());
         }
         for (name, bytes) in [
             ("read_buffer_bytes", gateway.read_buffer_bytes),

@@ -6,6 +6,23 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// Raises how many files this process may have open to `wanted`, as far as it may itself. Returns how many
+/// it may have now.
+pub fn allow_open_files(wanted: u64) -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let may = |limit: Option<u64>| limit.unwrap_or(u64::MAX);
+    if may(limit.current) >= wanted {
+        return may(limit.current);
+    }
+    let current = Some(wanted.min(may(limit.maximum)));
+    let raised = Rlimit { current, ..limit };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => may(current),
+        Err(_) => may(limit.current),
+    }
+}
+
 /// How long a node may take to stop when asked.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 

@@ -2,6 +2,7 @@
 //! compare with in the same run. Workloads are seeded, so two runs do the same work.
 
 pub mod chart;
+pub mod crowd;
 pub mod engine;
 pub mod journal;
 pub mod latency;

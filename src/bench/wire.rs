@@ -82,15 +82,21 @@ impl Wire {
     pub fn round_trips(&mut self, count: usize) -> Result<Histogram<u64>, ClientError> {
         let mut latency = histogram();
         for round in 0..count + count / 10 {
-            let frame = self.next();
-            let started = Instant::now();
-            self.client.submit(&frame)?;
-            while !self.client.next_event()?.is_last() {}
+            let took = self.round_trip()?;
             if round >= count / 10 {
-                latency.saturating_record(started.elapsed().as_nanos() as u64);
+                latency.saturating_record(took.as_nanos() as u64);
             }
         }
         Ok(latency)
+    }
+
+    /// One transfer, and how long until its answer was here.
+    pub(super) fn round_trip(&mut self) -> Result<Duration, ClientError> {
+        let frame = self.next();
+        let started = Instant::now();
+        self.client.submit(&frame)?;
+        while !self.client.next_event()?.is_last() {}
+        Ok(started.elapsed())
     }
 
     /// Keeps `window` transfers in flight; returns commands per second.

@@ -1,5 +1,6 @@
 //! `millrace bench`: what this machine does with this release.
 
+mod crowd;
 mod latency;
 mod ledger;
 mod observed;
@@ -37,6 +38,7 @@ use std::path::{Path, PathBuf};
   millrace bench wire --durability disk --rate 20000
   millrace bench wire --durability process --shared-memory
   millrace bench latency --durability disk --chart latency.svg --hdr latency.hlog
+  millrace bench wire --idle-connections 2000 --reconnect-storm 500
   millrace bench wire --workload ledger
   millrace bench wire --workload ledger --batch 1000 --window 1")]
 pub(crate) struct Args {
@@ -82,12 +84,19 @@ pub(crate) struct Args {
     /// Rates to offer, rising (latency); left out, 1,000 to 2,000,000 a second
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     rates: Vec<u64>,
-    /// How long each rate is offered, seconds (latency)
+    /// How long each rate is offered (latency), or each interval of a crowd lasts (wire), seconds
     #[arg(long, default_value_t = 2.0, value_parser = seconds)]
     seconds: f64,
     /// Write the histograms into an HDR log (latency)
     #[arg(long, value_name = "FILE")]
     hdr: Option<PathBuf>,
+    /// Sessions that are connected and idle: one active session's round trips without them, with them, and
+    /// in a storm, by turns (wire)
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    idle_connections: Option<u64>,
+    /// Connections that come and go per second in the storm (wire, with --idle-connections)
+    #[arg(long, default_value_t = 500, requires = "idle_connections", value_parser = clap::value_parser!(u64).range(1..=20_000))]
+    reconnect_storm: u64,
     /// Seed of the workload
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -216,6 +225,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         What::Wire if args.stage_times_cost => observed::run(args)?,
         What::Latency => latency::run(args)?,
         What::Wire if args.stages => run_stages(args)?,
+        What::Wire if args.idle_connections.is_some() => crowd::run(args)?,
         What::Wire => run_wire(args)?,
     };
     if args.json {

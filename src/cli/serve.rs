@@ -2,7 +2,9 @@
 
 use super::terminal::{Progress, grouped};
 use super::{CliError, settings};
+use crate::config::Config;
 use crate::node::{Node, StartError};
+use crate::process::allow_open_files;
 use crate::replay::recovery::Listener;
 use std::net::SocketAddr;
 
@@ -35,6 +37,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     if let Some(listen) = args.listen {
         config.listen = listen;
     }
+    raise_open_files(&config);
     let mut bar = RecoveryBar(None);
     let stopped = Node::run_until_signal(&config, &mut bar, |node| {
         for note in &node.recovery().notes {
@@ -52,6 +55,22 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
             Err(CliError::Usage(error.to_string()))
         }
         Err(error) => Err(CliError::failed(error)),
+    }
+}
+
+/// Files that a node has open beside its connections, those included that read that there is no room.
+const OTHER_FILES: u64 = 128;
+
+/// Room for every connection that may be, as far as this process may make it by itself.
+fn raise_open_files(config: &Config) {
+    let wanted = config.gateway.connections as u64 + OTHER_FILES;
+    let allowed = allow_open_files(wanted);
+    if allowed < wanted {
+        eprintln!(
+            "millrace: gateway.connections = {} needs {wanted} open files and this process may have {allowed}: \
+             connections beyond that wait; raise ulimit -n",
+            config.gateway.connections
+        );
     }
 }
 

@@ -12,6 +12,9 @@ pub struct Input {
     start: usize,
     end: usize,
     normal_words: usize,
+    /// What it has now where no long frame is in it: little until a read first fills it, so that a
+    /// connection that is idle costs little.
+    usual_words: usize,
     /// Reads since the buffer was last needed at its present size.
     too_large_for: u32,
 }
@@ -19,6 +22,9 @@ pub struct Input {
 /// Reads after which a buffer that grew for a long frame goes back to normal. Whoever sends batches
 /// sends more of them, and pages given back are pages to be taken again.
 const SHRINK_AFTER_READS: u32 = 64;
+
+/// Words of a buffer that was never filled: 4 KiB.
+const FIRST_WORDS: usize = 256;
 
 /// What lies at the front of an [`Input`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,14 +38,16 @@ pub enum Front {
 }
 
 impl Input {
-    /// A buffer of `bytes`.
+    /// A buffer of `bytes`, once it is needed.
     pub fn new(bytes: usize) -> Input {
         let normal_words = bytes.div_ceil(16);
+        let usual_words = normal_words.min(FIRST_WORDS);
         Input {
-            words: vec![0; normal_words],
+            words: vec![0; usual_words],
             start: 0,
             end: 0,
             normal_words,
+            usual_words,
             too_large_for: 0,
         }
     }
@@ -53,6 +61,9 @@ impl Input {
         let room = free.len();
         let read = stream.read(free)?;
         self.end += read;
+        if read == room {
+            self.usual_words = self.normal_words;
+        }
         Ok((read, read == room))
     }
 
@@ -106,7 +117,7 @@ impl Input {
     /// back to normal when no long frame has come for a while.
     fn make_room(&mut self) {
         let held = self.end - self.start;
-        let mut needed = self.normal_words;
+        let mut needed = self.usual_words;
         if let Some(head) = self.bytes().get(..size_of::<Prefix>()) {
             let length = bytemuck::pod_read_unaligned::<Prefix>(head).length as usize;
             needed = needed.max(length.min(FRAME_BYTES_MAX).div_ceil(16));
@@ -136,7 +147,12 @@ pub struct Output {
     bytes: Vec<u8>,
     start: usize,
     bound: usize,
+    /// Times in a row that it emptied and had been far too large.
+    too_large_for: u32,
 }
+
+/// What a buffer of bytes to be sent keeps for good.
+const OUTPUT_KEEPS_BYTES: usize = 64 << 10;
 
 impl Output {
     /// A buffer that takes events until `bound` bytes wait.
@@ -145,6 +161,7 @@ impl Output {
             bytes: Vec::new(),
             start: 0,
             bound,
+            too_large_for: 0,
         }
     }
 
@@ -180,8 +197,7 @@ impl Output {
         let written = stream.write(&self.bytes[self.start..])?;
         self.start += written;
         if self.start == self.bytes.len() {
-            self.bytes.clear();
-            self.start = 0;
+            self.empty();
             return Ok(true);
         }
         // What was written is cut off once it is the larger half, so every byte moves once at most.
@@ -190,6 +206,22 @@ impl Output {
             self.start = 0;
         }
         Ok(false)
+    }
+
+    /// All is sent. What one burst needed is given back when no other has come for a while.
+    fn empty(&mut self) {
+        let is_large = self.bytes.capacity() > OUTPUT_KEEPS_BYTES;
+        if is_large && self.bytes.len() < self.bytes.capacity() / 4 {
+            self.too_large_for += 1;
+        } else {
+            self.too_large_for = 0;
+        }
+        self.bytes.clear();
+        self.start = 0;
+        if self.too_large_for > SHRINK_AFTER_READS {
+            self.bytes.shrink_to(OUTPUT_KEEPS_BYTES);
+            self.too_large_for = 0;
+        }
     }
 }
 

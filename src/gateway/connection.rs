@@ -46,6 +46,15 @@ pub struct Connection {
     pub(super) listed_to_read: bool,
     pub(super) listed_to_write: bool,
     pub(super) listed_to_catch_up: bool,
+    pub(super) listed_to_look_over: bool,
+    /// Whether the gateway's list of watchers has it.
+    pub(super) is_watcher: bool,
+    /// Whether it was counted as one that has not said hello.
+    pub(super) was_greeting: bool,
+    /// Whether it was counted as one that is being closed.
+    pub(super) was_closing: bool,
+    /// Whether it waits only to be let go.
+    pub(super) is_over: bool,
 }
 
 /// What a read gave.
@@ -82,12 +91,22 @@ impl Connection {
             listed_to_read: false,
             listed_to_write: false,
             listed_to_catch_up: false,
+            listed_to_look_over: false,
+            is_watcher: false,
+            was_greeting: true,
+            was_closing: false,
+            is_over: false,
         }
     }
 
     /// The socket, to register.
     pub fn stream(&mut self) -> &mut TcpStream {
         &mut self.stream
+    }
+
+    /// Whether it has yet to say hello.
+    pub fn is_greeting(&self) -> bool {
+        self.session == 0 && self.is_open()
     }
 
     /// Whether frames are still taken from it.

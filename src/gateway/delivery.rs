@@ -12,9 +12,6 @@ use crate::protocol::frame::{EventSlot, QUERY_ANSWER};
 use crate::protocol::session::{Refused, SessionError};
 use crate::protocol::wire::{Bool, Zero};
 
-/// Window positions searched per connection and duty cycle.
-const SEARCHED_PER_CYCLE: u64 = 16_384;
-
 /// A walk through the window.
 #[derive(Clone, Copy, Debug)]
 pub struct CatchUp {
@@ -115,18 +112,24 @@ impl Connection {
         }
     }
 
-    /// Moves on through the window, as far as the buffer takes it. `answered` counts the commands
-    /// whose replies are in the window.
-    pub fn catch_up(&mut self, window: &ReplyWindow, answered: u64) -> Caught {
+    /// Moves on through the window, as far as the buffer takes it, over `left` positions at most, and
+    /// takes off those it walked. `answered` counts the commands whose replies are in the window.
+    pub fn catch_up(&mut self, window: &ReplyWindow, answered: u64, left: &mut u64) -> Caught {
         let Some(mut walk) = self.catch_up else {
             return Caught::Up;
         };
-        let caught = self.walk(&mut walk, window, answered);
+        let caught = self.walk(&mut walk, window, answered, left);
         self.catch_up = (caught != Caught::Up).then_some(walk);
         caught
     }
 
-    fn walk(&mut self, walk: &mut CatchUp, window: &ReplyWindow, answered: u64) -> Caught {
+    fn walk(
+        &mut self,
+        walk: &mut CatchUp,
+        window: &ReplyWindow,
+        answered: u64,
+        left: &mut u64,
+    ) -> Caught {
         if walk.position < window.oldest() {
             // Before anything was found, only replies that were asked for again are lost, and
             // their absence is said below. Later a hole would be silent.
@@ -135,20 +138,12 @@ impl Connection {
             }
             walk.position = window.oldest();
         }
-        let end = window.head().min(walk.position + SEARCHED_PER_CYCLE);
-        while walk.position < end {
-            if !self.watches {
-                let next = window.next_of(self.session, walk.position, end);
-                walk.position = next.unwrap_or(end);
-                if next.is_none() {
-                    break;
-                }
-            }
-            let event = window.get(walk.position);
-            if self.wants(event) && !self.send_from(walk, event) {
-                return Caught::Waiting;
-            }
-            walk.position += 1;
+        let begin = walk.position;
+        let end = window.head().min(begin + *left);
+        let waits = self.walk_to(end, walk, window);
+        *left -= walk.position - begin;
+        if waits {
+            return Caught::Waiting;
         }
         if walk.position < window.head() {
             return Caught::Working;
@@ -160,6 +155,25 @@ impl Connection {
             self.say_gone(walk.from, walk.to + 1);
         }
         Caught::Up
+    }
+
+    /// Walks up to `end`. True where the buffer has no room for what comes next.
+    fn walk_to(&mut self, end: u64, walk: &mut CatchUp, window: &ReplyWindow) -> bool {
+        while walk.position < end {
+            if !self.watches {
+                let next = window.next_of(self.session, walk.position, end);
+                walk.position = next.unwrap_or(end);
+                if next.is_none() {
+                    break;
+                }
+            }
+            let event = window.get(walk.position);
+            if self.wants(event) && !self.send_from(walk, event) {
+                return true;
+            }
+            walk.position += 1;
+        }
+        false
     }
 
     /// Sends `event` if the walk wants it. False where the buffer has no room.

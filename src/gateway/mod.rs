@@ -39,7 +39,7 @@ use delivery::Caught;
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 use stats::Stats;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -57,6 +57,11 @@ const HOUSEKEEPING: Duration = Duration::from_millis(100);
 const SOCKETS_EVERY: u64 = 16;
 /// Connections beyond the bound that may linger while they read that there is no room for them.
 const LINGERING: usize = 64;
+/// Connections that one duty cycle takes, and as many that it lets go: each costs some 10 us, and the
+/// sessions that work must not wait for a crowd that comes or leaves at once.
+const CROWD_PER_CYCLE: usize = 4;
+/// Positions of the reply window that one duty cycle walks through, for all that catch up together.
+const SEARCHED_PER_CYCLE: u64 = 4_096;
 
 /// All connections of the binary protocol.
 pub struct Gateway {
@@ -68,6 +73,8 @@ pub struct Gateway {
     bounds: config::Gateway,
     looked_over: Instant,
     cycles: u64,
+    /// More connections wait than one cycle takes.
+    accept_more: bool,
     /// Connections may wait that could not be accepted.
     accept_again: bool,
     /// Sessions whose connection has ended, and whose orders go with it: the engine must hear of it.
@@ -88,7 +95,15 @@ struct Connections {
     with_rings: Vec<usize>,
     to_read: Vec<usize>,
     to_write: Vec<usize>,
-    to_catch_up: Vec<usize>,
+    to_catch_up: VecDeque<usize>,
+    /// Those that are over.
+    to_drop: VecDeque<usize>,
+    /// Those that have not said hello, in the order in which they came, and those that are being closed.
+    to_look_over: Vec<usize>,
+    /// How many have not said hello.
+    greeting: usize,
+    /// How many are being closed, and so are in nobody's way.
+    closing: usize,
 }
 
 impl Gateway {
@@ -102,6 +117,9 @@ impl Gateway {
         stages: Option<StageClock>,
     ) -> io::Result<Gateway> {
         listener.set_nonblocking(true)?;
+        // The standard library lets 128 wait; in a storm the rest would try again a second later. The
+        // system has a bound of its own (net.core.somaxconn).
+        rustix::net::listen(&listener, bounds.connections.min(4_096) as i32)?;
         let address = listener.local_addr()?;
         let mut listener = TcpListener::from_std(listener);
         let poll = Poll::new()?;
@@ -122,11 +140,16 @@ impl Gateway {
                 with_rings: Vec::new(),
                 to_read: Vec::new(),
                 to_write: Vec::new(),
-                to_catch_up: Vec::new(),
+                to_catch_up: VecDeque::new(),
+                to_drop: VecDeque::new(),
+                to_look_over: Vec::new(),
+                greeting: 0,
+                closing: 0,
             },
             bounds: bounds.clone(),
             looked_over: Instant::now(),
             cycles: 0,
+            accept_more: false,
             accept_again: false,
             ended: Vec::new(),
             counters,
@@ -148,15 +171,15 @@ impl Gateway {
         responder: &Responder,
         wait: Duration,
     ) -> io::Result<usize> {
-        let sleeps = !wait.is_zero() && self.connections.to_read.is_empty();
+        let sleeps = !wait.is_zero() && !self.has_left_over();
         if sleeps {
             self.connections.rings_will_sleep();
         }
         self.connections.list_rings();
-        let wait = if self.connections.to_read.is_empty() {
-            wait
-        } else {
+        let wait = if self.has_left_over() {
             Duration::ZERO
+        } else {
+            wait
         };
         self.cycles = self.cycles.wrapping_add(1);
         // Asking the system about sockets takes longer than a command of shared memory: where there are
@@ -174,6 +197,7 @@ impl Gateway {
         if !wait.is_zero() || self.cycles.is_multiple_of(64) {
             self.look_over();
         }
+        let dropped = self.drop_some();
         if !self.ended.is_empty() {
             self.journal_ends(ingress);
         }
@@ -181,7 +205,13 @@ impl Gateway {
         if work > 0 {
             self.stats.ring_holds(ingress.slots_in_flight());
         }
-        Ok(work)
+        Ok(work + dropped)
+    }
+
+    /// Whether something is left over from the last cycle.
+    fn has_left_over(&self) -> bool {
+        let connections = &self.connections;
+        !connections.to_read.is_empty() || !connections.to_drop.is_empty() || self.accept_more
     }
 
     fn look_at_sockets(&mut self, wait: Duration) -> io::Result<()> {
@@ -189,7 +219,7 @@ impl Gateway {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
-        let mut accept = false;
+        let mut accept = self.accept_more;
         for event in &self.events {
             match event.token() {
                 LISTENER => accept = true,
@@ -216,7 +246,7 @@ impl Gateway {
                 // What it could not take before, it may take now.
                 self.connections.list(at);
             } else {
-                self.drop_connection(at);
+                self.connections.end(at);
             }
         }
         if let Some(stages) = &mut self.stats.stages
@@ -272,24 +302,27 @@ impl Gateway {
                 connection.close(SessionError::Stopping);
                 connection.writable = true;
                 connection.send();
+                self.connections.list(at);
             }
         }
     }
 
     fn accept(&mut self) {
         let Some(listener) = &self.listener else {
+            self.accept_more = false;
             return;
         };
         self.accept_again = false;
-        loop {
+        self.accept_more = true;
+        for _ in 0..CROWD_PER_CYCLE {
             let stream = match listener.accept() {
                 Ok((stream, _)) => stream,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,
-                Err(_) => {
+                Err(error) => {
+                    self.accept_more = false;
                     // Out of files or memory: those who are here are served, the rest wait.
-                    self.accept_again = true;
+                    self.accept_again = error.kind() != ErrorKind::WouldBlock;
                     return;
                 }
             };
@@ -300,9 +333,11 @@ impl Gateway {
                 self.bounds.write_buffer_bytes,
             );
             if self.connections.len() >= self.bounds.connections + LINGERING {
+                self.counters.refused.add(1);
                 continue;
             }
-            if self.connections.len() >= self.bounds.connections {
+            if self.connections.taken() >= self.bounds.connections {
+                self.counters.refused.add(1);
                 connection.close(SessionError::TooManySessions);
             }
             let at = self.connections.seat();
@@ -315,8 +350,10 @@ impl Gateway {
                 self.connections.free.push(at);
                 continue;
             }
-            self.connections.slots[at] = Some(connection);
-            self.connections.list(at);
+            self.connections.sit(at, connection);
+            if self.connections.greeting > self.bounds.connections_without_hello {
+                self.connections.make_room_among_the_silent();
+            }
             self.counters.accepted.add(1);
             self.counters.open.set(self.connections.len() as u64);
         }
@@ -361,7 +398,7 @@ impl Gateway {
         }
         match connection.receive() {
             Received::Over => {
-                self.drop_connection(at);
+                self.connections.end(at);
                 None
             }
             Received::Bytes(bytes) => {
@@ -480,15 +517,24 @@ impl Gateway {
         self.connections.list(at);
     }
 
+    /// Moves those that lag on through the window, in turn, as far as one cycle goes.
     fn catch_up(&mut self, responder: &Responder) -> usize {
         let mut work = 0;
-        for at in std::mem::take(&mut self.connections.to_catch_up) {
+        let mut left = SEARCHED_PER_CYCLE;
+        for _ in 0..self.connections.to_catch_up.len() {
+            if left == 0 {
+                // The others come first in the next cycle.
+                return work + 1;
+            }
+            let Some(at) = self.connections.to_catch_up.pop_front() else {
+                break;
+            };
             let Some(connection) = &mut self.connections.slots[at] else {
                 continue;
             };
             connection.listed_to_catch_up = false;
             let before = connection.output.pending();
-            match connection.catch_up(responder.window(), responder.answered()) {
+            match connection.catch_up(responder.window(), responder.answered(), &mut left) {
                 Caught::Working => work += 1,
                 Caught::Up | Caught::Waiting => {
                     work += usize::from(connection.output.pending() > before);
@@ -515,20 +561,40 @@ impl Gateway {
         let now = Instant::now();
         self.looked_over = now;
         let patience = Duration::from_millis(self.bounds.hello_timeout_ms);
-        for at in 0..self.connections.slots.len() {
+        // Sessions that are open are not looked at, however many there are.
+        let list = std::mem::take(&mut self.connections.to_look_over);
+        for at in &list {
+            if let Some(connection) = &mut self.connections.slots[*at] {
+                connection.listed_to_look_over = false;
+            }
+        }
+        for at in list {
             let Some(connection) = &mut self.connections.slots[at] else {
                 continue;
             };
             if connection.is_overdue(now) {
-                self.drop_connection(at);
-            } else if connection.session == 0
-                && connection.is_open()
-                && now.duration_since(connection.since) > patience
-            {
-                connection.close(SessionError::HelloFirst);
-                self.connections.list(at);
+                self.connections.end(at);
+                continue;
             }
+            let is_late = connection.session == 0
+                && connection.is_open()
+                && now.duration_since(connection.since) > patience;
+            if is_late {
+                connection.close(SessionError::HelloFirst);
+            }
+            self.connections.list(at);
         }
+    }
+
+    /// Lets some of those go that are over.
+    fn drop_some(&mut self) -> usize {
+        for dropped in 0..CROWD_PER_CYCLE {
+            let Some(at) = self.connections.to_drop.pop_front() else {
+                return dropped;
+            };
+            self.drop_connection(at);
+        }
+        CROWD_PER_CYCLE
     }
 
     fn drop_connection(&mut self, at: usize) {
@@ -536,7 +602,7 @@ impl Gateway {
             return;
         };
         let _ = self.poll.registry().deregister(connection.stream());
-        self.connections.forget(at, connection.session);
+        self.connections.forget(at, &connection);
         if connection.takes_orders_along {
             self.ended.push(connection.session);
         }
@@ -643,11 +709,47 @@ impl Connections {
         self.slots.len() - self.free.len()
     }
 
+    /// Seats of those who may stay.
+    fn taken(&self) -> usize {
+        self.len() - self.closing
+    }
+
     fn seat(&mut self) -> usize {
         self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() - 1
         })
+    }
+
+    /// A connection that was just accepted takes its seat.
+    fn sit(&mut self, at: usize, mut connection: Connection) {
+        connection.was_greeting = connection.is_greeting();
+        self.greeting += usize::from(connection.was_greeting);
+        self.slots[at] = Some(connection);
+        self.list(at);
+    }
+
+    /// It is over: nothing more is read or written, and it goes when its turn comes.
+    fn end(&mut self, at: usize) {
+        if let Some(connection) = &mut self.slots[at]
+            && !connection.is_over
+        {
+            connection.is_over = true;
+            self.to_drop.push_back(at);
+        }
+    }
+
+    /// More connections than may be have not said hello: the one that has had the longest time goes.
+    fn make_room_among_the_silent(&mut self) {
+        let slots = &self.slots;
+        let is_greeting = |at: &usize| slots[*at].as_ref().is_some_and(Connection::is_greeting);
+        let longest = self.to_look_over.iter().copied().find(is_greeting);
+        if let Some(at) = longest
+            && let Some(connection) = &mut self.slots[at]
+        {
+            connection.close(SessionError::HelloFirst);
+            self.list(at);
+        }
     }
 
     /// Notes what the poll said about a socket.
@@ -671,6 +773,22 @@ impl Connections {
         let Some(connection) = &mut self.slots[at] else {
             return;
         };
+        if connection.is_over {
+            return;
+        }
+        let is_greeting = connection.is_greeting();
+        if connection.was_greeting != is_greeting {
+            connection.was_greeting = is_greeting;
+            self.greeting -= 1;
+        }
+        if !connection.is_open() && !connection.was_closing {
+            connection.was_closing = true;
+            self.closing += 1;
+        }
+        if (is_greeting || !connection.is_open()) && !connection.listed_to_look_over {
+            connection.listed_to_look_over = true;
+            self.to_look_over.push(at);
+        }
         let may_read =
             connection.may_read() && !(connection.is_open() && connection.output.is_full());
         if may_read && !connection.listed_to_read {
@@ -684,7 +802,7 @@ impl Connections {
         }
         if connection.catch_up.is_some() && !connection.listed_to_catch_up {
             connection.listed_to_catch_up = true;
-            self.to_catch_up.push(at);
+            self.to_catch_up.push_back(at);
         }
     }
 
@@ -766,15 +884,24 @@ impl Connections {
         {
             connection.session = 0;
             connection.close(SessionError::Superseded);
-            self.watchers.retain(|watcher| *watcher != before);
+            if std::mem::take(&mut connection.is_watcher) {
+                self.watchers.retain(|watcher| *watcher != before);
+            }
+            // The session has not ended, and what it asked for when it does holds here, too.
+            let takes_along = std::mem::take(&mut connection.takes_orders_along);
             self.list(before);
+            if let Some(connection) = &mut self.slots[at] {
+                connection.takes_orders_along |= takes_along;
+            }
         }
     }
 
     fn watch(&mut self, at: usize, watch: &Watch, ingress: &Ingress, responder: &Responder) {
         let connection = self.slots[at].as_mut().expect("it said watch");
         let window = responder.window();
-        self.watchers.retain(|watcher| *watcher != at);
+        if std::mem::take(&mut connection.is_watcher) {
+            self.watchers.retain(|watcher| *watcher != at);
+        }
         let goes_on = connection.watches;
         connection.watches = watch.on.is_yes();
         if !goes_on || !connection.watches {
@@ -786,6 +913,7 @@ impl Connections {
         if !connection.watched.add(watch.scope, watch.participant.0) {
             return connection.close(SessionError::Malformed);
         }
+        connection.is_watcher = true;
         self.watchers.push(at);
         let from = watch.from_sequence;
         if from == 0 {
@@ -806,12 +934,18 @@ impl Connections {
         }
     }
 
-    fn forget(&mut self, at: usize, session: u64) {
-        if self.by_session.get(&session) == Some(&at) {
-            self.by_session.remove(&session);
+    fn forget(&mut self, at: usize, connection: &Connection) {
+        if self.by_session.get(&connection.session) == Some(&at) {
+            self.by_session.remove(&connection.session);
         }
         self.recent = (0, 0);
-        self.watchers.retain(|watcher| *watcher != at);
-        self.with_rings.retain(|other| *other != at);
+        self.greeting -= usize::from(connection.was_greeting);
+        self.closing -= usize::from(connection.was_closing);
+        if connection.is_watcher {
+            self.watchers.retain(|watcher| *watcher != at);
+        }
+        if !self.with_rings.is_empty() {
+            self.with_rings.retain(|other| *other != at);
+        }
     }
 }

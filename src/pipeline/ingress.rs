@@ -257,6 +257,7 @@ fn frees_something(kind: u16) -> bool {
             CommandKind::CancelOrder
                 | CommandKind::CancelPayment
                 | CommandKind::MassCancel
+                | CommandKind::Disconnect
                 | CommandKind::Void
         )
     )

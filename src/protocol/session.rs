@@ -33,7 +33,7 @@ wire_enum! {
         DiskFull = 7 "disk_full",
         /// The replies asked for are no longer kept.
         RepliesGone = 8 "replies_gone",
-        /// The node keeps no more sessions.
+        /// The node takes no more connections; the connection is closed.
         TooManySessions = 9 "too_many_sessions",
         /// The session did not read what it was sent; the connection is closed.
         SlowConsumer = 10 "slow_consumer",

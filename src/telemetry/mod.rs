@@ -96,6 +96,8 @@ impl Progress {
 pub struct GatewayCounters {
     /// Connections accepted.
     pub accepted: Published,
+    /// Connections refused because there are as many as may be.
+    pub refused: Published,
     /// Connections open now.
     pub open: Published,
     /// Commands and queries put into the ring.

@@ -29,6 +29,7 @@ mod stats;
 mod study;
 mod two_ledgers;
 mod wire;
+mod wire_bounds;
 
 #[global_allocator]
 static ALLOCATOR: allocation::Counting = allocation::Counting;

@@ -44,6 +44,8 @@ impl Books {
         for line in lines.lines() {
             let event: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
             match event["event"].as_str().unwrap_or_default() {
+                // A reservation whose time is over, before the command's own events: nothing was posted.
+                "transfer" if event["status"] == "expired" => {}
                 "transfer" => {
                     let item = items.next().ok_or("more events than transfers")?;
                     self.transferred(item, &event)?;
