@@ -55,7 +55,7 @@ pub use format::slot_bytes;
 pub use lost_pages::report_lost_pages;
 pub use mapping::Mapping;
 pub use open::{newest_release, recover_in};
-pub use options::{Durability, Options};
+pub use options::{Background, Durability, Options};
 pub use probe::SyncCost;
 pub use reader::{EndState, Reader, Record};
 pub use recovery::{Cut, Recovered};

@@ -206,13 +206,13 @@ impl Mapping {
         );
     }
 
-    /// Takes the write faults of all pages now, so that the hot path does not. The pages become
-    /// dirty.
+    /// Writes to every page of a range what is there. The pages become dirty, and their write faults
+    /// are taken now, not on the hot path.
     ///
     /// # Safety
     /// The mapping is writable and nobody else writes to it at the moment.
-    pub(crate) unsafe fn touch(&self) {
-        for page in 0..self.len / PAGE_BYTES {
+    pub(crate) unsafe fn touch(&self, range: Range<usize>) {
+        for page in range.start / PAGE_BYTES..range.end.div_ceil(PAGE_BYTES) {
             let word = self.word(page * PAGE_BYTES);
             word.store(word.load(Ordering::Relaxed), Ordering::Relaxed);
         }

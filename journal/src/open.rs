@@ -40,7 +40,9 @@ pub(crate) fn open(
         None => begin_journal(&**storage, options)?,
     };
     let spec = spare_spec(options, survey.journal_id);
-    let preparer = Preparer::start(storage.clone(), spec, survey.index + 1).map_err(|error| {
+    let next = survey.index + 1;
+    let started = Preparer::start(storage.clone(), spec, next, options.background);
+    let preparer = started.map_err(|error| {
         let advice = "check the limit on threads";
         OpenError::Io(IoFault::new(
             "start a thread for",
@@ -146,7 +148,7 @@ fn begin_journal(storage: &dyn Storage, options: &Options) -> Result<(Survey, Se
     let name = format::segment_name(1);
     let make = || {
         let mut journal_id = [0; 16];
-        preparer::random(&mut journal_id)?;
+        storage.draw_id(&mut journal_id)?;
         let spare = preparer::make_spare(storage, &spare_spec(options, journal_id), 1)?;
         write_link(
             spare.file.mapping(),

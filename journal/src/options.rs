@@ -28,6 +28,18 @@ pub struct Options {
     /// earlier segments only the headers. 1, the default, reads everything. A node that starts from
     /// a snapshot has no use for more than what follows it.
     pub check_from: u64,
+    /// Who keeps the next segment ready.
+    pub background: Background,
+}
+
+/// Who does what an append must not wait for: making the next segment, syncing and unmapping full ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Background {
+    /// A thread of the writer's own.
+    Thread,
+    /// Whoever owns the writer, by [`Writer::work_in_background`](crate::Writer::work_in_background), on
+    /// one thread with everything else: for simulations.
+    ByHand,
 }
 
 /// What a successful commit promises.
@@ -47,6 +59,7 @@ impl Default for Options {
             writer_release: 0,
             record_bytes_max: RECORD_BYTES_DEFAULT,
             check_from: 1,
+            background: Background::Thread,
         }
     }
 }

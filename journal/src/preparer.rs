@@ -11,6 +11,8 @@
 //! The spare is asked for only **after** the rename of the one before: both live under one name. A
 //! failure to prepare (a full disk) is reported to whoever asks and tried again; a failed sync of
 //! written records is final and ends the writer.
+//!
+//! A simulation has no thread: it does one task at a time itself ([`Preparer::do_work`]).
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,13 +21,14 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use zerocopy::IntoBytes;
 
 use crate::error::IoFault;
 use crate::format::{FORMAT_VERSION, FRAMES_OFFSET, Label, MAGIC, SPARE_NAME};
 use crate::mapping::Mapping;
+use crate::options::Background;
 use crate::storage::{Access, SegmentFile, Storage};
 
 /// How long a failed preparation rests before it is tried again.
@@ -59,6 +62,7 @@ pub(crate) struct Retired {
 /// The writer's handle on the thread.
 pub(crate) struct Preparer {
     shared: Arc<Shared>,
+    background: Background,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -92,8 +96,13 @@ enum Stop {
 }
 
 impl Preparer {
-    /// Starts the thread and asks for the spare of segment `index`.
-    pub fn start(storage: Arc<dyn Storage>, spec: SpareSpec, index: u64) -> io::Result<Preparer> {
+    /// Asks for the spare of segment `index`, and starts the thread where there is to be one.
+    pub fn start(
+        storage: Arc<dyn Storage>,
+        spec: SpareSpec,
+        index: u64,
+        background: Background,
+    ) -> io::Result<Preparer> {
         let state = Mutex::new(State {
             wanted: Some(index),
             ..State::default()
@@ -106,14 +115,36 @@ impl Preparer {
             synced: AtomicU64::new(0),
             sync_failed: AtomicBool::new(false),
         });
-        let worker = shared.clone();
-        let thread = std::thread::Builder::new()
-            .name("journal-spare".into())
-            .spawn(move || worker.run())?;
+        let thread = match background {
+            Background::Thread => {
+                let worker = shared.clone();
+                let thread = std::thread::Builder::new().name("journal-spare".into());
+                Some(thread.spawn(move || worker.run())?)
+            }
+            Background::ByHand => None,
+        };
         Ok(Preparer {
             shared,
-            thread: Some(thread),
+            background,
+            thread,
         })
+    }
+
+    /// Does one task, where no thread does. False where there is none.
+    pub fn do_work(&self) -> bool {
+        assert!(self.background == Background::ByHand, "a thread does it");
+        let mut state = self.shared.state();
+        // Whoever works by hand says when a failed preparation is tried again.
+        let task = match state.wanted {
+            Some(index) => Some(Task::Prepare(index)),
+            None => state.retired.pop_front().map(Task::Retire),
+        };
+        drop(state);
+        let is_one = task.is_some();
+        if let Some(task) = task {
+            self.shared.perform(task);
+        }
+        is_one
     }
 
     /// The spare; waits while it is being made, fails while it cannot be.
@@ -126,7 +157,14 @@ impl Preparer {
             if let Some((error, _)) = &state.failure {
                 return Err(copy_of(error));
             }
-            state = self.shared.wait(state, None);
+            state = match (self.background, state.wanted) {
+                (Background::ByHand, Some(index)) => {
+                    drop(state);
+                    self.shared.prepare(index);
+                    self.shared.state()
+                }
+                _ => self.shared.wait(state, None),
+            };
         }
     }
 
@@ -176,6 +214,9 @@ impl Preparer {
             self.shared.changed.notify_all();
             // The thread ends by itself; if it panicked, the process is past saving anyway.
             let _ = thread.join();
+        } else if self.background == Background::ByHand && stop == Stop::AfterRetired {
+            self.shared.state().wanted = None;
+            while self.do_work() {}
         }
     }
 }
@@ -196,10 +237,17 @@ impl Shared {
     fn run(&self) {
         loop {
             match self.next_task() {
-                Task::Prepare(index) => self.prepare(index),
-                Task::Retire(retired) => self.sync_and_drop(retired),
                 Task::Stop => return,
+                task => self.perform(task),
             }
+        }
+    }
+
+    fn perform(&self, task: Task) {
+        match task {
+            Task::Prepare(index) => self.prepare(index),
+            Task::Retire(retired) => self.sync_and_drop(retired),
+            Task::Stop => {}
         }
     }
 
@@ -303,7 +351,7 @@ impl Shared {
 pub(crate) fn make_spare(storage: &dyn Storage, spec: &SpareSpec, index: u64) -> io::Result<Spare> {
     storage.prepare(SPARE_NAME, spec.segment_bytes)?;
     let file = storage.open(SPARE_NAME, Access::Write)?;
-    let label = label_for(spec, index)?;
+    let label = label_for(storage, spec, index)?;
     // SAFETY: the spare is ours alone until it is renamed, and nothing in it is published.
     unsafe { file.mapping().put(0, label.as_bytes()) };
     file.sync(0..FRAMES_OFFSET)?;
@@ -315,15 +363,12 @@ pub(crate) fn make_spare(storage: &dyn Storage, spec: &SpareSpec, index: u64) ->
 
 fn touch(mapping: &Mapping) {
     // SAFETY: the spare is ours alone until it is renamed.
-    unsafe { mapping.touch() };
+    unsafe { mapping.touch(0..mapping.len()) };
 }
 
-fn label_for(spec: &SpareSpec, index: u64) -> io::Result<Label> {
-    let since_epoch = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+fn label_for(storage: &dyn Storage, spec: &SpareSpec, index: u64) -> io::Result<Label> {
     let mut segment_id = [0; 8];
-    random(&mut segment_id)?;
+    storage.draw_id(&mut segment_id)?;
     Ok(Label {
         magic: MAGIC,
         format_version: FORMAT_VERSION,
@@ -333,16 +378,11 @@ fn label_for(spec: &SpareSpec, index: u64) -> io::Result<Label> {
         index,
         journal_id: spec.journal_id,
         segment_id: u64::from_le_bytes(segment_id),
-        created_at_ns: since_epoch.as_nanos() as u64,
+        created_at_ns: storage.now_ns(),
         reserved: [0; 28],
         crc: 0,
     }
     .sealed())
-}
-
-/// Fills `bytes` from the system's generator.
-pub(crate) fn random(bytes: &mut [u8]) -> io::Result<()> {
-    io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, bytes)
 }
 
 fn copy_of(error: &io::Error) -> io::Error {

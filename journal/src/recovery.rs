@@ -427,13 +427,14 @@ pub(crate) fn repair(storage: &dyn Storage, survey: &Survey) -> Result<Segment, 
         discard(storage, *index)?;
     }
     for index in &survey.unsynced {
-        let segment = Segment::open(storage, *index, Access::Follow)?;
-        sync_whole(&segment)?;
+        let segment = Segment::open(storage, *index, Access::Write)?;
+        let length = segment.map().len();
+        sync_anew(&segment, length)?;
     }
     let tail = Segment::open(storage, survey.index, Access::Write)?;
     // SAFETY: the lock is ours, and by the survey no valid frame begins at or after the place.
     unsafe { tail.map().clear(survey.place.offset..tail.map().len()) };
-    sync_whole(&tail)?;
+    sync_anew(&tail, survey.place.offset)?;
     sync_names(storage)?;
     Ok(tail)
 }
@@ -453,9 +454,12 @@ fn discard(storage: &dyn Storage, index: u64) -> Result<(), Problem> {
     sync_names(storage)
 }
 
-fn sync_whole(segment: &Segment) -> Result<(), Problem> {
+/// What the survey believed may have been read from pages that an earlier process failed to sync. From
+/// `written` on everything is zero, and dirty where it was not.
+fn sync_anew(segment: &Segment, written: usize) -> Result<(), Problem> {
     let file: &dyn SegmentFile = &*segment.file;
-    file.sync(0..segment.map().len())
+    file.sync_anew(0..written)
+        .and_then(|()| file.sync(written..segment.map().len()))
         .map_err(|error| IoFault::new("sync", &segment.path, error, "check the disk").into())
 }
 

@@ -295,6 +295,20 @@ impl Writer {
         self.tail.room() as u64 + spare
     }
 
+    /// Bytes of new segments that the storage has room for.
+    pub fn free_bytes(&self) -> std::io::Result<u64> {
+        self.storage.free_bytes()
+    }
+
+    /// Does one task of the background, such as making the next segment, where
+    /// [`Options::background`] leaves them to the caller. False where there is none to do.
+    ///
+    /// # Panics
+    /// Where the writer has a thread for it.
+    pub fn work_in_background(&self) -> bool {
+        self.preparer.do_work()
+    }
+
     /// The fingerprint of everything appended so far: BLAKE3 of the current segment's content,
     /// whose header holds the fingerprint of the segment before. The same history has the same
     /// fingerprint, before and after a restart.

@@ -434,6 +434,34 @@ fn what_open_found_in_the_page_cache_is_on_the_disk_before_anyone_relies_on_it()
     assert_prefix(&image, 100, 100);
 }
 
+/// Linux: after a failed sync the pages are clean, the next process reads them, and its syncs report
+/// success without writing them. A simulation restarted a node there, which acknowledged what it had
+/// found; the power loss after that took it.
+#[test]
+fn what_a_failed_sync_left_in_the_page_cache_is_written_anew() {
+    for records in [1, 40] {
+        let storage = FaultyStorage::new();
+        let (mut writer, _) = open(&storage);
+        for sequence in 1..=records {
+            writer.append(&payload(sequence)).unwrap();
+        }
+        let syncs = storage.calls(Operation::Sync);
+        storage.fail(Operation::Sync, syncs..u64::MAX, ErrorKind::Other);
+        assert!(matches!(writer.commit(), Err(CommitError::Io(_))));
+        drop(writer);
+        storage.heal();
+        let (writer, recovered) = open(&storage);
+        assert_eq!(recovered.last_sequence, records);
+        drop(writer);
+        let image = storage.crash(CrashPlan {
+            seed: 1,
+            grain: 4096,
+            survivors: 0,
+        });
+        assert_prefix(&image, records, records);
+    }
+}
+
 #[test]
 fn a_cut_is_on_the_disk_before_anything_is_appended() {
     let storage = FaultyStorage::new();

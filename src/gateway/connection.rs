@@ -2,20 +2,20 @@
 
 use super::buffers::{Input, Output};
 use super::delivery::{CatchUp, refused};
+use super::sockets::Stream;
 use super::watched::Watched;
+use crate::pipeline::Host;
 use crate::protocol::session::{RingReady, SessionError, SessionMessage, encode};
 use crate::ring_file::NodeEnd;
-use mio::net::TcpStream;
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
 /// How long a connection that is being closed may take to read why.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// A client's connection.
-pub struct Connection {
-    stream: TcpStream,
+pub struct Connection<S> {
+    stream: S,
     pub(super) input: Input,
     pub(super) output: Output,
     /// What frames go through instead of the socket, where the client asked for it.
@@ -42,6 +42,7 @@ pub struct Connection {
     /// Set when nothing more is taken from it: it is closed when all is sent, or then.
     closing: Option<Instant>,
     shut: bool,
+    pub(super) host: Host,
     /// Marks in the gateway's work lists.
     pub(super) listed_to_read: bool,
     pub(super) listed_to_write: bool,
@@ -68,9 +69,9 @@ pub enum Received {
     Over,
 }
 
-impl Connection {
+impl<S: Stream> Connection<S> {
     /// A connection just accepted.
-    pub fn new(stream: TcpStream, read_bytes: usize, write_bytes: usize) -> Connection {
+    pub fn new(stream: S, read_bytes: usize, write_bytes: usize, host: Host) -> Connection<S> {
         Connection {
             stream,
             input: Input::new(read_bytes),
@@ -85,9 +86,10 @@ impl Connection {
             writable: true,
             peer_closed: false,
             takes_orders_along: false,
-            since: Instant::now(),
+            since: (host.now)(),
             closing: None,
             shut: false,
+            host,
             listed_to_read: false,
             listed_to_write: false,
             listed_to_catch_up: false,
@@ -100,7 +102,7 @@ impl Connection {
     }
 
     /// The socket, to register.
-    pub fn stream(&mut self) -> &mut TcpStream {
+    pub fn stream(&mut self) -> &mut S {
         &mut self.stream
     }
 
@@ -169,9 +171,7 @@ impl Connection {
 
     /// Whether the peer is on this host.
     pub fn is_local(&self) -> bool {
-        self.stream
-            .peer_addr()
-            .is_ok_and(|peer| peer.ip().to_canonical().is_loopback())
+        self.stream.is_local()
     }
 
     /// Goes on through shared memory, with rings of `capacity` bytes, as soon as the socket has taken what
@@ -245,7 +245,7 @@ impl Connection {
         }
         if self.output.pending() == 0 && self.closing.is_some() && !self.shut {
             self.shut = true;
-            return self.stream.shutdown(Shutdown::Write).is_ok();
+            return self.stream.finish_writing().is_ok();
         }
         if self.output.pending() == 0 && self.wants_ring.is_some() {
             return self.change_over();
@@ -269,7 +269,7 @@ impl Connection {
 
     /// As [`Connection::close`], without a word.
     pub fn hang_up(&mut self) {
-        self.closing = Some(Instant::now() + LINGER);
+        self.closing = Some((self.host.now)() + LINGER);
         self.input.clear();
         self.catch_up = None;
         self.watches = false;

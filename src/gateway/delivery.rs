@@ -7,6 +7,7 @@
 //! Either way a session gets its replies in order.
 
 use super::connection::Connection;
+use super::sockets::Stream;
 use crate::pipeline::ReplyWindow;
 use crate::protocol::frame::{EventSlot, QUERY_ANSWER};
 use crate::protocol::session::{Refused, SessionError};
@@ -27,6 +28,8 @@ pub struct CatchUp {
     published: u64,
     /// Whether a wanted reply was found.
     found: bool,
+    /// A reply of which only the end is kept, 0 for none.
+    half_gone: u64,
 }
 
 /// How a catch-up stands.
@@ -42,7 +45,7 @@ pub enum Caught {
     FellOut,
 }
 
-impl Connection {
+impl<S: Stream> Connection<S> {
     /// Whether this event, the next there is, is for this connection.
     #[inline]
     pub fn wants(&mut self, event: &EventSlot) -> bool {
@@ -75,8 +78,10 @@ impl Connection {
                 catch_up.to = to.max(catch_up.to);
                 catch_up.published = published;
                 catch_up.live_from = catch_up.live_from.max(catch_up.position);
-                catch_up.position = window.oldest();
+                // Where the oldest that is owed has left the window, the walk must notice.
+                catch_up.position = window.oldest().min(catch_up.live_from);
                 catch_up.found = false;
+                catch_up.half_gone = 0;
             }
             None => {
                 self.catch_up = Some(CatchUp {
@@ -86,6 +91,7 @@ impl Connection {
                     live_from: window.head(),
                     published,
                     found: false,
+                    half_gone: 0,
                 });
             }
         }
@@ -107,6 +113,7 @@ impl Connection {
                     live_from: position,
                     published: 0,
                     found: true,
+                    half_gone: 0,
                 });
             }
         }
@@ -178,13 +185,12 @@ impl Connection {
 
     /// Sends `event` if the walk wants it. False where the buffer has no room.
     fn send_from(&mut self, walk: &mut CatchUp, event: &EventSlot) -> bool {
-        if walk.position >= walk.live_from {
-            return self.output.push(event.frame());
-        }
         let header = &event.header;
-        let again = header.session == self.session
-            && header.flags & QUERY_ANSWER == 0
-            && (walk.from..=walk.to).contains(&header.client_sequence);
+        let is_own = header.session == self.session && header.flags & QUERY_ANSWER == 0;
+        if walk.position >= walk.live_from {
+            return (is_own && self.settle(walk, event)) || self.output.push(event.frame());
+        }
+        let again = is_own && (walk.from..=walk.to).contains(&header.client_sequence);
         if !again {
             return true;
         }
@@ -199,6 +205,31 @@ impl Connection {
             }
         }
         self.output.push(event.frame())
+    }
+
+    /// Replies come in order: with the first live one it is known which of those asked for again are gone,
+    /// and that is said before it goes out. True where `event` belongs to a reply that is gone itself.
+    fn settle(&mut self, walk: &mut CatchUp, event: &EventSlot) -> bool {
+        let header = &event.header;
+        let number = header.client_sequence;
+        if walk.half_gone == number && header.index != 0 {
+            return true;
+        }
+        if walk.found || walk.from > walk.to || number < walk.from {
+            return false;
+        }
+        // The beginning has left the window, and was not sent on this connection.
+        let is_half_gone = header.index != 0 && number <= walk.to;
+        let available = number + u64::from(is_half_gone);
+        if walk.from < available {
+            self.say_gone(walk.from, available.min(walk.to + 1));
+        }
+        if is_half_gone {
+            (walk.half_gone, walk.from) = (number, number + 1);
+        } else {
+            walk.found = true;
+        }
+        is_half_gone
     }
 
     /// Replies from `first` on are gone; the next that is there is `available`.
@@ -221,5 +252,140 @@ pub fn refused(error: SessionError, closing: bool, client_sequence: u64, expecte
         client_sequence,
         expected,
         _reserved_end: [Zero::Zero; 8],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::Host;
+    use crate::protocol::frame::{LAST_EVENT, Prefix};
+    use crate::protocol::session::{SessionMessage, decode};
+    use std::io::{self, Read, Write};
+
+    /// Takes everything.
+    #[derive(Default)]
+    struct Sink(Vec<u8>);
+
+    impl Read for Sink {
+        fn read(&mut self, _out: &mut [u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+    }
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Stream for Sink {
+        fn finish_writing(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn is_local(&self) -> bool {
+            false
+        }
+    }
+
+    fn connection(session: u64) -> Connection<Sink> {
+        let mut connection = Connection::new(Sink::default(), 4_096, 4_096, Host::default());
+        connection.session = session;
+        connection
+    }
+
+    /// The only event of a command, or the `index`th of so many.
+    fn event(session: u64, client_sequence: u64, index: u32, of: u32) -> EventSlot {
+        let mut event = EventSlot::default();
+        event.header.length = 64;
+        event.header.kind = 1;
+        event.header.session = session;
+        event.header.client_sequence = client_sequence;
+        event.header.index = index;
+        event.header.flags = if index + 1 == of { LAST_EVENT } else { 0 };
+        event
+    }
+
+    /// What was sent: "8" or "8.1" for an event, "gone 5..8" for replies that are.
+    fn sent(connection: &mut Connection<Sink>) -> Vec<String> {
+        assert!(connection.send());
+        let bytes = std::mem::take(&mut connection.stream().0);
+        let mut rest = &bytes[..];
+        let mut words = Vec::new();
+        while !rest.is_empty() {
+            let prefix: Prefix = bytemuck::pod_read_unaligned(&rest[..8]);
+            let (frame, behind) = rest.split_at(prefix.length as usize);
+            rest = behind;
+            if prefix.kind == Refused::KIND {
+                let gone = decode::<Refused>(frame).expect("a refusal");
+                assert_eq!(gone.error, SessionError::RepliesGone);
+                words.push(format!("gone {}..{}", gone.client_sequence, gone.expected));
+                continue;
+            }
+            let header = EventSlot::from_frame(frame).expect("an event").header;
+            words.push(match header.index {
+                0 => header.client_sequence.to_string(),
+                index => format!("{}.{index}", header.client_sequence),
+            });
+        }
+        words
+    }
+
+    /// A simulation found it: a node that began from a snapshot did not have replies 5 to 7, and said so
+    /// only after it had sent reply 8.
+    #[test]
+    fn that_replies_are_gone_is_said_before_later_replies() {
+        let mut window = ReplyWindow::new(64, 0);
+        let mut connection = connection(9);
+        connection.resend(5, 7, &window, 3);
+        assert_eq!(connection.catch_up(&window, 0, &mut 100), Caught::Waiting);
+        let replies = [event(9, 8, 0, 2), event(1, 70, 0, 1), event(9, 8, 1, 2)];
+        for reply in &replies {
+            let position = window.push(reply);
+            connection.deliver(reply, position);
+        }
+        assert_eq!(connection.catch_up(&window, 1, &mut 100), Caught::Up);
+        assert_eq!(sent(&mut connection), ["gone 5..8", "8", "8.1"]);
+    }
+
+    #[test]
+    fn a_reply_whose_beginning_has_left_the_window_is_gone_whole() {
+        let mut window = ReplyWindow::new(2, 0);
+        let mut connection = connection(9);
+        for index in 0..3 {
+            window.push(&event(9, 5, index, 5));
+        }
+        connection.resend(5, 6, &window, 2);
+        for reply in [event(9, 5, 3, 5), event(9, 5, 4, 5)] {
+            connection.deliver(&reply, window.push(&reply));
+        }
+        assert_eq!(connection.catch_up(&window, 1, &mut 100), Caught::Waiting);
+        let reply = event(9, 6, 0, 1);
+        connection.deliver(&reply, window.push(&reply));
+        assert_eq!(connection.catch_up(&window, 2, &mut 100), Caught::Up);
+        assert_eq!(sent(&mut connection), ["gone 5..6", "6"]);
+    }
+
+    /// A simulation found it: a client that lagged and asked for an old reply again was sent what was left
+    /// in the window, without a word about what had fallen out of it.
+    #[test]
+    fn asking_again_does_not_hide_that_a_reader_has_fallen_out() {
+        let mut window = ReplyWindow::new(4, 0);
+        let mut connection = connection(9);
+        for client_sequence in 1..=3 {
+            window.push(&event(9, client_sequence, 0, 1));
+        }
+        connection.lag_from(1);
+        for client_sequence in 4..=7 {
+            window.push(&event(9, client_sequence, 0, 1));
+        }
+        connection.resend(1, 1, &window, 7);
+        assert_eq!(connection.catch_up(&window, 7, &mut 100), Caught::FellOut);
+        assert_eq!(sent(&mut connection), [""; 0]);
     }
 }

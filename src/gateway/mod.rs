@@ -13,12 +13,15 @@
 pub mod buffers;
 mod connection;
 mod delivery;
+mod sockets;
 mod stats;
 mod watched;
 
+pub use sockets::{Ready, Sockets, Stream, Tcp};
+
 use crate::config;
 use crate::pipeline::threads::Signal;
-use crate::pipeline::{Ingress, Refusal, Replies, Responder};
+use crate::pipeline::{Host, Ingress, Refusal, Replies, Responder};
 use crate::protocol::RELEASE;
 use crate::protocol::command::{CommandKind, SessionRef};
 use crate::protocol::frame::{
@@ -32,12 +35,10 @@ use crate::protocol::session::{
 use crate::protocol::units::Timestamp;
 use crate::protocol::wire::Zero;
 use crate::ring_file::NodeEnd;
-use crate::telemetry::{GatewayCounters, StageClock, clock};
+use crate::telemetry::{GatewayCounters, StageClock};
 use buffers::Front;
 use connection::{Connection, Received};
 use delivery::Caught;
-use mio::net::TcpListener;
-use mio::{Events, Interest, Poll, Token, Waker};
 use stats::Stats;
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind};
@@ -46,8 +47,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use watched::Watched;
 
-const LISTENER: Token = Token(usize::MAX);
-const WAKER: Token = Token(usize::MAX - 1);
 /// Bytes that one duty cycle reads after it has read every connection once. What a session sent while
 /// the journal synced is thus taken, and synced, together; a ring of the usual size has room for it.
 const READ_ON_BYTES: usize = 1 << 20;
@@ -64,12 +63,9 @@ const CROWD_PER_CYCLE: usize = 4;
 const SEARCHED_PER_CYCLE: u64 = 4_096;
 
 /// All connections of the binary protocol.
-pub struct Gateway {
-    poll: Poll,
-    events: Events,
-    listener: Option<TcpListener>,
-    address: SocketAddr,
-    connections: Connections,
+pub struct Gateway<S: Sockets = Tcp> {
+    sockets: S,
+    connections: Connections<S::Stream>,
     bounds: config::Gateway,
     looked_over: Instant,
     cycles: u64,
@@ -81,11 +77,12 @@ pub struct Gateway {
     ended: Vec<u64>,
     counters: Arc<GatewayCounters>,
     stats: Stats,
+    host: Host,
 }
 
 /// The connections and the lists of those with something to do.
-struct Connections {
-    slots: Vec<Option<Connection>>,
+struct Connections<S> {
+    slots: Vec<Option<Connection<S>>>,
     free: Vec<usize>,
     by_session: HashMap<u64, usize>,
     /// The session that was routed last, and its slot.
@@ -116,21 +113,28 @@ impl Gateway {
         counters: Arc<GatewayCounters>,
         stages: Option<StageClock>,
     ) -> io::Result<Gateway> {
-        listener.set_nonblocking(true)?;
-        // The standard library lets 128 wait; in a storm the rest would try again a second later. The
-        // system has a bound of its own (net.core.somaxconn).
-        rustix::net::listen(&listener, bounds.connections.min(4_096) as i32)?;
-        let address = listener.local_addr()?;
-        let mut listener = TcpListener::from_std(listener);
-        let poll = Poll::new()?;
-        poll.registry()
-            .register(&mut listener, LISTENER, Interest::READABLE)?;
-        signal.attach_poll(Waker::new(poll.registry(), WAKER)?);
-        Ok(Gateway {
-            poll,
-            events: Events::with_capacity(1_024),
-            listener: Some(listener),
-            address,
+        let sockets = Tcp::listen(listener, bounds.connections, signal)?;
+        let host = Host::default();
+        Ok(Gateway::over(sockets, bounds, counters, stages, host))
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.sockets.address()
+    }
+}
+
+impl<S: Sockets> Gateway<S> {
+    /// A gateway on any sockets.
+    pub fn over(
+        sockets: S,
+        bounds: &config::Gateway,
+        counters: Arc<GatewayCounters>,
+        stages: Option<StageClock>,
+        host: Host,
+    ) -> Gateway<S> {
+        Gateway {
+            sockets,
             connections: Connections {
                 slots: Vec::new(),
                 free: Vec::new(),
@@ -147,19 +151,20 @@ impl Gateway {
                 closing: 0,
             },
             bounds: bounds.clone(),
-            looked_over: Instant::now(),
+            looked_over: (host.now)(),
             cycles: 0,
             accept_more: false,
             accept_again: false,
             ended: Vec::new(),
             counters,
-            stats: Stats::new(stages),
-        })
+            stats: Stats::new(stages, host),
+            host,
+        }
     }
 
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// The sockets underneath.
+    pub fn sockets(&mut self) -> &mut S {
+        &mut self.sockets
     }
 
     /// First half of a duty cycle: looks at the sockets (waiting up to `wait` where nothing is left
@@ -215,16 +220,17 @@ impl Gateway {
     }
 
     fn look_at_sockets(&mut self, wait: Duration) -> io::Result<()> {
-        match self.poll.poll(&mut self.events, Some(wait)) {
-            Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
-            _ => {}
-        }
+        self.sockets.poll(wait)?;
         let mut accept = self.accept_more;
-        for event in &self.events {
-            match event.token() {
-                LISTENER => accept = true,
-                WAKER => {}
-                Token(at) => self.connections.mark(at, event),
+        for ready in self.sockets.ready() {
+            match ready {
+                Ready::Accept => accept = true,
+                Ready::Stream {
+                    at,
+                    readable,
+                    writable,
+                    closed,
+                } => self.connections.mark(at, readable, writable, closed),
             }
         }
         if accept {
@@ -252,7 +258,7 @@ impl Gateway {
         if let Some(stages) = &mut self.stats.stages
             && stages.waits()
         {
-            stages.sent(clock().0);
+            stages.sent((self.host.clock)().0);
         }
         work
     }
@@ -269,7 +275,7 @@ impl Gateway {
                 session: *session,
                 _reserved: [Zero::Zero; 8],
             };
-            let frame = CommandFrame::new(CommandKind::Disconnect, &body).at(clock());
+            let frame = CommandFrame::new(CommandKind::Disconnect, &body).at((self.host.clock)());
             if ingress.submit_script(&frame).is_err() {
                 return;
             }
@@ -279,9 +285,7 @@ impl Gateway {
 
     /// Accepts no more connections.
     pub fn stop_accepting(&mut self) {
-        if let Some(mut listener) = self.listener.take() {
-            let _ = self.poll.registry().deregister(&mut listener);
-        }
+        self.sockets.stop_accepting();
     }
 
     /// Whether some connection still has bytes to be sent and a client that may read them.
@@ -308,15 +312,11 @@ impl Gateway {
     }
 
     fn accept(&mut self) {
-        let Some(listener) = &self.listener else {
-            self.accept_more = false;
-            return;
-        };
         self.accept_again = false;
         self.accept_more = true;
         for _ in 0..CROWD_PER_CYCLE {
-            let stream = match listener.accept() {
-                Ok((stream, _)) => stream,
+            let stream = match self.sockets.accept() {
+                Ok(stream) => stream,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,
                 Err(error) => {
@@ -326,11 +326,11 @@ impl Gateway {
                     return;
                 }
             };
-            let _ = stream.set_nodelay(true);
             let mut connection = Connection::new(
                 stream,
                 self.bounds.read_buffer_bytes,
                 self.bounds.write_buffer_bytes,
+                self.host,
             );
             if self.connections.len() >= self.bounds.connections + LINGERING {
                 self.counters.refused.add(1);
@@ -341,12 +341,7 @@ impl Gateway {
                 connection.close(SessionError::TooManySessions);
             }
             let at = self.connections.seat();
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            let registry = self.poll.registry();
-            if registry
-                .register(connection.stream(), Token(at), interest)
-                .is_err()
-            {
+            if self.sockets.register(connection.stream(), at).is_err() {
                 self.connections.free.push(at);
                 continue;
             }
@@ -364,7 +359,7 @@ impl Gateway {
         let now = if self.connections.to_read.is_empty() {
             Timestamp(0)
         } else {
-            clock()
+            (self.host.clock)()
         };
         let mut read_on = READ_ON_BYTES;
         for at in std::mem::take(&mut self.connections.to_read) {
@@ -551,14 +546,14 @@ impl Gateway {
 
     /// Drops connections that take too long to say hello or to go.
     fn look_over(&mut self) {
-        if self.looked_over.elapsed() < HOUSEKEEPING {
+        let now = (self.host.now)();
+        if now.duration_since(self.looked_over) < HOUSEKEEPING {
             return;
         }
         if self.accept_again {
             self.accept();
         }
         self.stats.turn();
-        let now = Instant::now();
         self.looked_over = now;
         let patience = Duration::from_millis(self.bounds.hello_timeout_ms);
         // Sessions that are open are not looked at, however many there are.
@@ -601,7 +596,7 @@ impl Gateway {
         let Some(mut connection) = self.connections.slots[at].take() else {
             return;
         };
-        let _ = self.poll.registry().deregister(connection.stream());
+        self.sockets.deregister(connection.stream());
         self.connections.forget(at, &connection);
         if connection.takes_orders_along {
             self.ended.push(connection.session);
@@ -611,7 +606,7 @@ impl Gateway {
     }
 }
 
-impl Replies for Gateway {
+impl<S: Sockets> Replies for Gateway<S> {
     #[inline]
     fn event(&mut self, event: &EventSlot, position: u64) {
         let header = &event.header;
@@ -647,8 +642,8 @@ fn asks_to_take_orders_along(frame: &[u8]) -> bool {
 /// One command or query of a session into the ring, or the reason why not back to it. The error is
 /// one that ends the connection.
 #[inline]
-fn take_command(
-    connection: &mut Connection,
+fn take_command<S: Stream>(
+    connection: &mut Connection<S>,
     length: usize,
     ingress: &mut Ingress,
     responder: &Responder,
@@ -704,7 +699,7 @@ fn body_of<M: SessionMessage>(frame: &[u8]) -> Option<M> {
         .flatten()
 }
 
-impl Connections {
+impl<S: Stream> Connections<S> {
     fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
@@ -722,7 +717,7 @@ impl Connections {
     }
 
     /// A connection that was just accepted takes its seat.
-    fn sit(&mut self, at: usize, mut connection: Connection) {
+    fn sit(&mut self, at: usize, mut connection: Connection<S>) {
         connection.was_greeting = connection.is_greeting();
         self.greeting += usize::from(connection.was_greeting);
         self.slots[at] = Some(connection);
@@ -742,7 +737,11 @@ impl Connections {
     /// More connections than may be have not said hello: the one that has had the longest time goes.
     fn make_room_among_the_silent(&mut self) {
         let slots = &self.slots;
-        let is_greeting = |at: &usize| slots[*at].as_ref().is_some_and(Connection::is_greeting);
+        let is_greeting = |at: &usize| {
+            slots[*at]
+                .as_ref()
+                .is_some_and(Connection::<S>::is_greeting)
+        };
         let longest = self.to_look_over.iter().copied().find(is_greeting);
         if let Some(at) = longest
             && let Some(connection) = &mut self.slots[at]
@@ -753,17 +752,13 @@ impl Connections {
     }
 
     /// Notes what the poll said about a socket.
-    fn mark(&mut self, at: usize, event: &mio::event::Event) {
+    fn mark(&mut self, at: usize, readable: bool, writable: bool, closed: bool) {
         let Some(Some(connection)) = self.slots.get_mut(at) else {
             return;
         };
-        if event.is_readable() || event.is_read_closed() || event.is_error() {
-            connection.readable = true;
-            connection.peer_closed |= event.is_read_closed() || event.is_error();
-        }
-        if event.is_writable() {
-            connection.writable = true;
-        }
+        connection.readable |= readable;
+        connection.writable |= writable;
+        connection.peer_closed |= closed;
         self.list(at);
     }
 
@@ -871,7 +866,7 @@ impl Connections {
             session,
             last_client_sequence: last,
             sequence: ingress.progress().executed.get(),
-            at: clock(),
+            at: (connection.host.clock)(),
         });
         if hello.replies_seen < last {
             let window = responder.window();
@@ -922,7 +917,7 @@ impl Connections {
                 session: connection.session,
                 last_client_sequence: ingress.sessions().last_client_sequence(connection.session),
                 sequence: window.complete_to(),
-                at: clock(),
+                at: (connection.host.clock)(),
             });
         } else {
             if from < window.complete_from() {
@@ -934,7 +929,7 @@ impl Connections {
         }
     }
 
-    fn forget(&mut self, at: usize, connection: &Connection) {
+    fn forget(&mut self, at: usize, connection: &Connection<S>) {
         if self.by_session.get(&connection.session) == Some(&at) {
             self.by_session.remove(&connection.session);
         }

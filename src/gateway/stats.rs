@@ -1,12 +1,13 @@
 //! What a node says of itself when asked: counts, how far the stages are, and where the time of
 //! commands goes.
 
-use crate::pipeline::{Ingress, Responder};
+use crate::pipeline::{Host, Ingress, Responder};
 use crate::protocol::session::{NodeStats, Span};
 use crate::protocol::units::Timestamp;
-use crate::telemetry::{GatewayCounters, StageClock, clock};
+use crate::telemetry::{GatewayCounters, StageClock};
 
 use super::connection::Connection;
+use super::sockets::Stream;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -16,6 +17,7 @@ pub struct Stats {
     /// `None` where stages are not measured.
     pub stages: Option<StageClock>,
     ring: Peak,
+    host: Host,
 }
 
 /// The largest value of the present second, and of the one before.
@@ -46,8 +48,8 @@ impl Peak {
 
 impl Stats {
     /// Nothing counted yet.
-    pub fn new(stages: Option<StageClock>) -> Stats {
-        let started_at = clock();
+    pub fn new(stages: Option<StageClock>, host: Host) -> Stats {
+        let started_at = (host.clock)();
         Stats {
             started_at,
             stages,
@@ -55,6 +57,7 @@ impl Stats {
                 began: started_at.0,
                 ..Peak::default()
             },
+            host,
         }
     }
 
@@ -66,18 +69,18 @@ impl Stats {
 
     /// Seconds that are over are closed even when nobody asks. For now and then.
     pub fn turn(&mut self) {
-        self.ring.of_last_second(clock().0);
+        self.ring.of_last_second((self.host.clock)().0);
     }
 
     /// The answer to somebody who asks.
-    pub fn answer(
+    pub fn answer<S: Stream>(
         &mut self,
-        connection: &mut Connection,
+        connection: &mut Connection<S>,
         ingress: &Ingress,
         responder: &Responder,
         counters: &GatewayCounters,
     ) {
-        let at = clock();
+        let at = (self.host.clock)();
         let mut commits = 0;
         if let Some(stages) = &mut self.stages {
             commits = stages.commits();

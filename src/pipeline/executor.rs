@@ -6,13 +6,13 @@
 //! the stage it waits for may be next on the same thread.
 
 use super::threads::Signal;
-use super::{EgressProducer, ExecutorPoller};
+use super::{EgressProducer, ExecutorPoller, Host};
 use crate::engine::{Engine, Outbox};
 use crate::protocol::command::CommandKind;
 use crate::protocol::frame::{
     CommandRef, CommandSlot, EventSlot, FRAME_BYTES_MAX, SLOT_BYTES, slots_of,
 };
-use crate::telemetry::{NO_DEADLINE, Progress, clock};
+use crate::telemetry::{NO_DEADLINE, Progress};
 use disruptor::{MissingFreeSlots, Producer};
 use std::sync::Arc;
 
@@ -44,6 +44,7 @@ pub struct Executor {
     progress: Arc<Progress>,
     /// Wakes the thread that responds.
     responder: Option<Arc<Signal>>,
+    host: Host,
 }
 
 impl Executor {
@@ -54,6 +55,7 @@ impl Executor {
         egress_slots: usize,
         progress: Arc<Progress>,
         responder: Option<Arc<Signal>>,
+        host: Host,
     ) -> Executor {
         let executor = Executor {
             poller,
@@ -66,6 +68,7 @@ impl Executor {
             slots_executed: 0,
             progress,
             responder,
+            host,
         };
         executor.publish_progress();
         executor
@@ -89,6 +92,11 @@ impl Executor {
     /// Whether there is something to execute or to send.
     pub fn has_work(&self) -> bool {
         self.sent < self.outbox.events().len() || self.poller.has_available()
+    }
+
+    /// The engine, to look at.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
     }
 
     /// The engine, when the work is over.
@@ -138,11 +146,12 @@ impl Executor {
             return 0;
         }
         let wanted = rest.len().min(self.egress_slots);
-        let sent = match publish(&mut self.egress, &rest[..wanted]) {
+        let at = (self.host.clock)().0;
+        let sent = match publish(&mut self.egress, &rest[..wanted], at) {
             Ok(()) => wanted,
             Err(MissingFreeSlots(missing)) => {
                 let fit = wanted - (missing as usize).min(wanted);
-                publish(&mut self.egress, &rest[..fit]).expect("these slots are free");
+                publish(&mut self.egress, &rest[..fit], at).expect("these slots are free");
                 fit
             }
         };
@@ -227,8 +236,11 @@ fn warm_led_to(engine: &Engine, step: Option<Step<'_>>) {
     }
 }
 
-fn publish(egress: &mut EgressProducer, events: &[EventSlot]) -> Result<(), MissingFreeSlots> {
-    let executed_at = clock().0;
+fn publish(
+    egress: &mut EgressProducer,
+    events: &[EventSlot],
+    executed_at: u64,
+) -> Result<(), MissingFreeSlots> {
     egress
         .try_batch_publish(events.len(), |free| {
             for (slot, event) in free.zip(events) {

@@ -7,8 +7,8 @@
 //! A failed append or sync ends the process on the spot, with the batch still held back: nothing
 //! of it is executed, nothing is acknowledged, nothing is tried again.
 
-use super::JournalPoller;
 use super::threads::Signal;
+use super::{Host, JournalPoller};
 use crate::protocol::command::CommandKind;
 use crate::protocol::frame::{CommandSlot, HEADER_BYTES, SLOT_BYTES};
 use crate::protocol::record::Folder;
@@ -52,16 +52,24 @@ impl Journaler {
         journaler
     }
 
-    /// Journals all there is and returns the number of ring slots it let go on.
+    /// Journals all there is and returns the number of ring slots it let go on. Where the journal cannot
+    /// be written the process ends here.
+    #[inline]
+    pub fn do_work(&mut self) -> usize {
+        self.try_work().unwrap_or_else(|failure| die(&failure))
+    }
+
+    /// As [`Journaler::do_work`], for a caller that plays the process: after a failure nothing of the
+    /// batch goes on, and the pipeline is to be dropped.
     ///
     /// The poll has no limit on purpose: a command longer than a slot is published at once, so an
     /// unlimited poll sees all its pieces, and the executor never gets half of it.
-    pub fn do_work(&mut self) -> usize {
+    pub fn try_work(&mut self) -> Result<usize, JournalFailure> {
         let Ok(mut batch) = self.poller.poll() else {
-            if self.room.is_short && self.room.looked.elapsed() > LOOK_AGAIN {
+            if self.room.is_short && self.room.must_look_again() {
                 self.publish_room();
             }
-            return 0;
+            return Ok(0);
         };
         let log = self.progress.batches.get();
         let now = || log.map_or(0, |_| clock().0);
@@ -75,7 +83,11 @@ impl Journaler {
             }
             match append(&mut self.writer, &mut self.folder, slot, &mut pieces) {
                 Ok(sequence) => assert_eq!(sequence, self.sequence + 1, "journal sequence"),
-                Err(error) => die(&error, self.sequence),
+                Err(error) => {
+                    // Dropped, the guard would let the batch go on.
+                    std::mem::forget(batch);
+                    return Err(JournalFailure::new(error, self.progress.durable.get()));
+                }
             }
             self.sequence += 1;
             commands += 1;
@@ -83,7 +95,8 @@ impl Journaler {
         if commands > 0 {
             let appended_at = now();
             if let Err(error) = self.writer.commit() {
-                die(&error, self.progress.durable.get());
+                std::mem::forget(batch);
+                return Err(JournalFailure::new(error, self.progress.durable.get()));
             }
             if let Some(log) = log {
                 log.push(BatchTimes {
@@ -102,7 +115,13 @@ impl Journaler {
         if let Some(signal) = &self.executor {
             signal.notify();
         }
-        slots
+        Ok(slots)
+    }
+
+    /// Does one task of the journal's background, where that is left to us
+    /// ([`Writer::work_in_background`]).
+    pub fn work_in_background(&self) -> bool {
+        self.writer.work_in_background()
     }
 
     /// Whether the ring holds something to journal.
@@ -114,7 +133,7 @@ impl Journaler {
     pub fn close(self) {
         let sequence = self.sequence;
         if let Err(error) = self.writer.close() {
-            die(&error, sequence);
+            die(&JournalFailure::new(error, sequence));
         }
     }
 
@@ -123,13 +142,18 @@ impl Journaler {
     /// disk has no room for another segment.
     fn publish_room(&mut self) {
         let left = self.writer.space_left();
-        let is_short = left < self.room.watch_below && !self.room.disk_takes_a_segment();
+        let is_short = left < self.room.watch_below && !self.disk_takes_a_segment();
         if let Some(news) = self.room.turned(is_short) {
-            eprintln!("millrace: {news}");
+            (self.room.host.say)(&news);
         }
-        self.room.looked = Instant::now();
+        self.room.looked = (self.room.host.now)();
         let space = if self.room.is_short { left } else { u64::MAX };
         self.progress.journal_space.set(space);
+    }
+
+    fn disk_takes_a_segment(&self) -> bool {
+        let free = self.writer.free_bytes();
+        free.is_ok_and(|free| free > self.room.segment_bytes)
     }
 }
 
@@ -144,18 +168,20 @@ pub struct Room {
     watch_below: u64,
     is_short: bool,
     looked: Instant,
+    host: Host,
 }
 
 impl Room {
     /// The disk under `dir`, for a journal of segments of `segment_bytes`; it is asked when the
     /// journal holds less than `watch_below`.
-    pub(super) fn new(dir: PathBuf, segment_bytes: u64, watch_below: u64) -> Room {
+    pub(super) fn new(dir: PathBuf, segment_bytes: u64, watch_below: u64, host: Host) -> Room {
         Room {
             dir,
             segment_bytes,
             watch_below,
             is_short: false,
-            looked: Instant::now(),
+            looked: (host.now)(),
+            host,
         }
     }
 
@@ -177,11 +203,8 @@ impl Room {
         }
     }
 
-    fn disk_takes_a_segment(&self) -> bool {
-        match rustix::fs::statvfs(&self.dir) {
-            Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize) > self.segment_bytes,
-            Err(_) => false,
-        }
+    fn must_look_again(&self) -> bool {
+        (self.host.now)().duration_since(self.looked) > LOOK_AGAIN
     }
 }
 
@@ -212,11 +235,43 @@ fn append<'a>(
 
 /// The end of a node whose journal cannot be written. The batch's guard is never dropped, so no
 /// other stage gets to see what is not durable.
-fn die(error: &dyn std::fmt::Display, durable: u64) -> ! {
-    eprintln!(
-        "millrace: {error}; commands up to sequence {durable} are safe, nothing later was acknowledged"
-    );
+fn die(failure: &JournalFailure) -> ! {
+    eprintln!("millrace: {failure}");
     std::process::exit(1);
+}
+
+/// The journal cannot be written: whoever runs the pipeline ends with it.
+#[derive(Debug)]
+pub struct JournalFailure {
+    /// Commands up to this one are safe.
+    pub durable: u64,
+    cause: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl JournalFailure {
+    #[cold]
+    fn new(cause: impl std::error::Error + Send + Sync + 'static, durable: u64) -> JournalFailure {
+        JournalFailure {
+            durable,
+            cause: Box::new(cause),
+        }
+    }
+}
+
+impl std::fmt::Display for JournalFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{}; commands up to sequence {} are safe, nothing later was acknowledged",
+            self.cause, self.durable
+        )
+    }
+}
+
+impl std::error::Error for JournalFailure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&*self.cause)
+    }
 }
 
 #[cfg(test)]
@@ -225,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_disk_that_fills_is_said_once_and_so_is_its_room() {
-        let mut room = Room::new(PathBuf::from("/data"), 64 << 20, 1 << 20);
+        let mut room = Room::new(PathBuf::from("/data"), 64 << 20, 1 << 20, Host::default());
         assert_eq!(room.turned(false), None);
         let full = room.turned(true).expect("news");
         assert!(full.starts_with("the disk under /data is full: "), "{full}");

@@ -20,6 +20,7 @@
 //! (`panic = "abort"`).
 
 mod executor;
+mod host;
 mod ingress;
 mod inline;
 mod journaler;
@@ -28,9 +29,10 @@ pub mod threads;
 mod window;
 
 pub use executor::Executor;
+pub use host::Host;
 pub use ingress::{Ingress, Refusal};
 pub use inline::{Inline, InlineError};
-pub use journaler::Journaler;
+pub use journaler::{JournalFailure, Journaler};
 pub use responder::{Replies, Responder};
 pub use window::ReplyWindow;
 
@@ -92,6 +94,8 @@ pub struct Parts {
     pub segment_bytes: u64,
     /// The replies to the last commands.
     pub window: ReplyWindow,
+    /// The machine it runs on.
+    pub host: Host,
 }
 
 /// Signals of the threads that run the stages: `None` where a stage never sleeps apart from the
@@ -149,7 +153,8 @@ impl Pipeline {
             sizes.journal_reserve_bytes,
             signals.journaler.clone(),
         );
-        let room = Room::new(parts.journal_dir, parts.segment_bytes, ingress.reserve());
+        let reserve = ingress.reserve();
+        let room = Room::new(parts.journal_dir, parts.segment_bytes, reserve, parts.host);
         let journaler = Journaler::new(
             journal_poller,
             parts.writer,
@@ -165,6 +170,7 @@ impl Pipeline {
             sizes.egress_slots,
             progress.clone(),
             signals.responder.clone(),
+            parts.host,
         );
         let responder = Responder::new(egress_poller, parts.window, signals.executor.clone());
         Pipeline {

@@ -156,12 +156,23 @@ pub fn follow(
     watcher: &mut impl Watcher,
 ) -> Result<Followed, FollowError> {
     let mut reader = Reader::open(files)?;
+    follow_from_start(&mut reader, to, engine, sessions, watcher)
+}
+
+/// As [`follow`], with a reader that stands at the journal's first record.
+pub fn follow_from_start(
+    reader: &mut Reader,
+    to: Option<u64>,
+    engine: &mut Engine,
+    sessions: &mut SessionTable,
+    watcher: &mut impl Watcher,
+) -> Result<Followed, FollowError> {
     let before = engine.sequence();
     // From the very beginning, too: it may have been archived.
     if to.is_none_or(|to| to > before) {
         reader.seek(before + 1)?;
     }
-    follow_on(&mut reader, to, engine, sessions, watcher)
+    follow_on(reader, to, engine, sessions, watcher)
 }
 
 /// Applies every command that `reader` has left for now, up to and with `to` (all where `None`), to

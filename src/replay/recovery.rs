@@ -8,7 +8,7 @@ use super::limits_file::{self, LimitsError};
 use super::{FollowError, Watcher, follow_on, snapshot_store};
 use crate::config::{Config, Durability};
 use crate::engine::{Engine, Limits, Take};
-use crate::pipeline::{Parts, ReplyWindow};
+use crate::pipeline::{Host, Parts, ReplyWindow};
 use crate::protocol::RELEASE;
 use crate::protocol::frame::{CommandRef, EventSlot};
 use crate::session::SessionTable;
@@ -152,36 +152,50 @@ pub fn recover(
     let last_sequence = journal.last_sequence;
     limits_file::agree(&config.dir, &config.limits, last_sequence == 0)
         .map_err(RecoverError::Limits)?;
+    let set_aside = set_aside_ahead(config, last_sequence)?;
     let mut state = match ahead.filter(|state| state.fits(last_sequence)) {
         Some(state) => state,
         None => State::begin(config, last_sequence)?,
     };
-    let mut notes = std::mem::take(&mut state.notes);
-    notes.extend(cut_note(&journal));
+    state.notes.extend(set_aside);
     state.follow(config, last_sequence, last_sequence, listener)?;
-    if state.engine.sequence() != last_sequence {
-        return Err(RecoverError::Short {
-            last_sequence,
-            replayed_to: state.engine.sequence(),
-        });
+    state.finish(config, writer, &journal, started)
+}
+
+/// Where a replay begins.
+pub struct Start {
+    /// The engine.
+    pub engine: Engine,
+    /// The sessions, as of the same command.
+    pub sessions: SessionTable,
+    /// The command of the snapshot they are from; `None` where they are new.
+    pub snapshot: Option<u64>,
+    /// Why newer snapshots were passed over.
+    pub notes: Vec<String>,
+}
+
+/// The second half of a recovery, on whatever storage the journal is: replays what follows `start`, up to
+/// where the opened journal ends.
+pub fn rebuild(
+    config: &Config,
+    writer: Writer,
+    journal: &Recovered,
+    mut reader: Reader,
+    start: Start,
+    listener: &mut impl Listener,
+) -> Result<(Parts, Recovery), RecoverError> {
+    let started = Instant::now();
+    let last_sequence = journal.last_sequence;
+    let mut state = State::at(config, start, last_sequence);
+    let next = state.engine.sequence() + 1;
+    if next <= last_sequence {
+        reader
+            .seek(next)
+            .map_err(|error| RecoverError::Follow(FollowError::Read(error)))?;
     }
-    let recovery = Recovery {
-        created: journal.created,
-        sequence: last_sequence,
-        snapshot: state.snapshot,
-        replayed: last_sequence - state.snapshot.unwrap_or(0),
-        elapsed: started.elapsed(),
-        notes,
-    };
-    let parts = Parts {
-        engine: state.engine,
-        sessions: state.sessions,
-        writer,
-        journal_dir: config.dir.clone(),
-        segment_bytes: config.journal.segment_bytes,
-        window: state.window,
-    };
-    Ok((parts, recovery))
+    state.reader = Some(reader);
+    state.follow(config, last_sequence, last_sequence, listener)?;
+    state.finish(config, writer, journal, started)
 }
 
 /// Applies the records that `checked` says are in order, as it says so. `None` where there is nothing
@@ -227,13 +241,27 @@ struct State {
 impl State {
     /// The newest good snapshot, or nothing, of a journal that ends at `last_sequence`.
     fn begin(config: &Config, last_sequence: u64) -> Result<State, RecoverError> {
-        let (mut engine, sessions, snapshot, notes) = load(config, last_sequence)?;
+        Ok(State::at(
+            config,
+            load(config, last_sequence)?,
+            last_sequence,
+        ))
+    }
+
+    /// At `start`, on the way to `last_sequence`.
+    fn at(config: &Config, start: Start, last_sequence: u64) -> State {
+        let Start {
+            mut engine,
+            sessions,
+            snapshot,
+            notes,
+        } = start;
         if last_sequence - engine.sequence() >= LONG {
             engine.take_memory(Take::AsTouched);
         }
         let events = config.gateway.reply_window_events as u64;
         let keep_from = engine.sequence().max(last_sequence.saturating_sub(events));
-        Ok(State {
+        State {
             engine,
             sessions,
             window: ReplyWindow::new(events as usize, keep_from),
@@ -241,7 +269,7 @@ impl State {
             snapshot,
             notes,
             reader: None,
-        })
+        }
     }
 
     /// Whether it is on the way to `last_sequence`, where the journal turned out to end.
@@ -275,6 +303,43 @@ impl State {
             .map(|_| ())
             .map_err(RecoverError::Follow)
     }
+
+    /// What a pipeline runs on, if the replay came to where the journal ends.
+    fn finish(
+        self,
+        config: &Config,
+        writer: Writer,
+        journal: &Recovered,
+        started: Instant,
+    ) -> Result<(Parts, Recovery), RecoverError> {
+        let last_sequence = journal.last_sequence;
+        if self.engine.sequence() != last_sequence {
+            return Err(RecoverError::Short {
+                last_sequence,
+                replayed_to: self.engine.sequence(),
+            });
+        }
+        let mut notes = self.notes;
+        notes.extend(cut_note(journal));
+        let recovery = Recovery {
+            created: journal.created,
+            sequence: last_sequence,
+            snapshot: self.snapshot,
+            replayed: last_sequence - self.snapshot.unwrap_or(0),
+            elapsed: started.elapsed(),
+            notes,
+        };
+        let parts = Parts {
+            engine: self.engine,
+            sessions: self.sessions,
+            writer,
+            journal_dir: config.dir.clone(),
+            segment_bytes: config.journal.segment_bytes,
+            window: self.window,
+            host: Host::default(),
+        };
+        Ok((parts, recovery))
+    }
 }
 
 fn read_from(config: &Config, sequence: u64) -> Result<Reader, RecoverError> {
@@ -285,7 +350,15 @@ fn read_from(config: &Config, sequence: u64) -> Result<Reader, RecoverError> {
     open().map_err(|error| RecoverError::Follow(FollowError::Read(error)))
 }
 
-type Start = (Engine, SessionTable, Option<u64>, Vec<String>);
+/// Once the journal has grown past a snapshot of what it lost, nothing would tell.
+fn set_aside_ahead(config: &Config, last_sequence: u64) -> Result<Vec<String>, RecoverError> {
+    snapshot_store::set_aside_ahead(&config.dir, last_sequence).map_err(|source| {
+        RecoverError::Snapshots {
+            dir: config.dir.clone(),
+            source,
+        }
+    })
+}
 
 /// The state to begin from: the newest good snapshot, or nothing.
 fn load(config: &Config, last_sequence: u64) -> Result<Start, RecoverError> {
@@ -302,13 +375,18 @@ fn load(config: &Config, last_sequence: u64) -> Result<Start, RecoverError> {
             },
         )?;
     Ok(match loaded {
-        Some(loaded) => (loaded.engine, loaded.sessions, Some(loaded.sequence), notes),
-        None => (
-            Engine::new(&limits),
-            SessionTable::new(config.sessions),
-            None,
+        Some(loaded) => Start {
+            engine: loaded.engine,
+            sessions: loaded.sessions,
+            snapshot: Some(loaded.sequence),
             notes,
-        ),
+        },
+        None => Start {
+            engine: Engine::new(&limits),
+            sessions: SessionTable::new(config.sessions),
+            snapshot: None,
+            notes,
+        },
     })
 }
 

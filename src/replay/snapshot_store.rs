@@ -158,6 +158,20 @@ fn write_draft(
     engine: &Engine,
     sessions: &SessionTable,
 ) -> io::Result<(u64, [u8; 32])> {
+    let journal_id = journal_id(dir)?;
+    let mut file = File::create(draft)?;
+    let written = write_to(&mut file, journal_id, engine, sessions)?;
+    file.sync_all()?;
+    Ok(written)
+}
+
+/// Writes a snapshot for the journal of that id into `out`. Returns its bytes and the engine's digest.
+pub fn write_to(
+    out: &mut (impl Write + Seek),
+    journal_id: [u8; 16],
+    engine: &Engine,
+    sessions: &SessionTable,
+) -> io::Result<(u64, [u8; 32])> {
     let mut header = Header {
         magic: MAGIC,
         format_version: FORMAT_VERSION,
@@ -165,28 +179,24 @@ fn write_draft(
         header_bytes: HEADER_BYTES as u32,
         sequence: engine.sequence(),
         digest: engine.digest(),
-        journal_id: journal_id(dir)?,
+        journal_id,
         ..Zeroable::zeroed()
     };
-    let mut file = File::create(draft)?;
-    file.write_all(bytemuck::bytes_of(&header))?;
+    out.write_all(bytemuck::bytes_of(&header))?;
     let mut payload = Hashing {
-        inner: BufWriter::with_capacity(1 << 20, file),
+        inner: BufWriter::with_capacity(1 << 20, &mut *out),
         hasher: blake3::Hasher::new(),
         bytes: 0,
     };
     sessions.write_snapshot(&mut payload)?;
     engine.write_snapshot(&mut payload)?;
+    payload.flush()?;
     header.payload_bytes = payload.bytes;
     header.payload_hash = *payload.hasher.finalize().as_bytes();
     header.header_hash = header.own_hash();
-    let mut file = payload
-        .inner
-        .into_inner()
-        .map_err(|error| error.into_error())?;
-    file.seek(SeekFrom::Start(0))?;
-    file.write_all(bytemuck::bytes_of(&header))?;
-    file.sync_all()?;
+    drop(payload);
+    out.seek(SeekFrom::Start(0))?;
+    out.write_all(bytemuck::bytes_of(&header))?;
     Ok((HEADER_BYTES as u64 + header.payload_bytes, header.digest))
 }
 
@@ -230,10 +240,31 @@ pub fn list(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
 pub fn newest_sequence(dir: &Path) -> u64 {
     let snapshots = list(dir).unwrap_or_default();
     let good = snapshots.into_iter().find_map(|(_, path)| {
-        let header = File::open(path).and_then(|mut file| read_header(&mut file));
-        Some(header.ok()?.sequence)
+        File::open(path)
+            .and_then(|mut file| sequence_in(&mut file))
+            .ok()
     });
     good.unwrap_or(0)
+}
+
+/// Sets aside for good the snapshots in `dir` of commands beyond `last_sequence`, where the journal ends,
+/// and returns a sentence about each. They were made of a tail that a power loss took; once the journal has
+/// grown past them with other commands, nothing would tell.
+pub fn set_aside_ahead(dir: &Path, last_sequence: u64) -> io::Result<Vec<String>> {
+    let mut notes = Vec::new();
+    for (sequence, path) in list(dir)? {
+        if sequence > last_sequence {
+            fs::rename(&path, path.with_extension("mrs.ahead"))?;
+            notes.push(format!(
+                "snapshot {} is not used and set aside: it is of command {sequence}, the journal ends at {last_sequence}",
+                path.display()
+            ));
+        }
+    }
+    if !notes.is_empty() {
+        File::open(dir)?.sync_all()?;
+    }
+    Ok(notes)
 }
 
 /// The newest good snapshot in `dir` of a command up to `last_sequence`, and a sentence about each
@@ -261,30 +292,51 @@ pub fn load_newest(
 
 /// The command of the snapshot in the file at `path`, if it is whole and of that journal.
 pub fn check(path: &Path, journal_id: [u8; 16]) -> io::Result<u64> {
-    Ok(open_sound(path, journal_id)?.1.sequence)
+    Ok(read_sound(&mut File::open(path)?, || Ok(journal_id))?.sequence)
 }
 
-/// The file at `path`, every byte of it hashed.
-fn open_sound(path: &Path, journal_id: [u8; 16]) -> io::Result<(File, Header)> {
-    let mut file = File::open(path)?;
-    let header = read_header(&mut file)?;
+/// The header of the snapshot in `input`, every byte of it hashed.
+fn read_sound(
+    input: &mut (impl Read + Seek),
+    journal_id: impl FnOnce() -> io::Result<[u8; 16]>,
+) -> io::Result<Header> {
+    let header = read_header(input)?;
     let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(&mut (&file).take(header.payload_bytes))?;
+    hasher.update_reader(&mut input.by_ref().take(header.payload_bytes))?;
     if *hasher.finalize().as_bytes() != header.payload_hash {
         return Err(damaged("its content does not match its hash"));
     }
-    if header.journal_id != journal_id {
+    if header.journal_id != journal_id()? {
         return Err(damaged("it belongs to another journal"));
     }
-    Ok((file, header))
+    Ok(header)
 }
 
 /// The snapshot in the file at `path`, hashed before it is believed.
 pub fn load(path: &Path, limits: &Limits, session_capacity: u32) -> io::Result<Loaded> {
     let dir = path.parent().unwrap_or(Path::new("."));
-    let (mut file, header) = open_sound(path, journal_id(dir)?)?;
-    file.seek(SeekFrom::Start(HEADER_BYTES as u64))?;
-    let mut payload = BufReader::with_capacity(1 << 20, file.take(header.payload_bytes));
+    let mut file = File::open(path)?;
+    read_from(
+        &mut file,
+        path,
+        || journal_id(dir),
+        limits,
+        session_capacity,
+    )
+}
+
+/// The snapshot in `input`, which `path` names, of the journal that `journal_id` is the id of; hashed
+/// before it is believed.
+pub fn read_from(
+    input: &mut (impl Read + Seek),
+    path: &Path,
+    journal_id: impl FnOnce() -> io::Result<[u8; 16]>,
+    limits: &Limits,
+    session_capacity: u32,
+) -> io::Result<Loaded> {
+    let header = read_sound(input, journal_id)?;
+    input.seek(SeekFrom::Start(HEADER_BYTES as u64))?;
+    let mut payload = BufReader::with_capacity(1 << 20, input.take(header.payload_bytes));
     let sessions = SessionTable::read_snapshot(session_capacity, &mut payload)?;
     let engine = Engine::read_snapshot(limits, &mut payload)?;
     if engine.sequence() != header.sequence {
@@ -301,9 +353,15 @@ pub fn load(path: &Path, limits: &Limits, session_capacity: u32) -> io::Result<L
     })
 }
 
-fn read_header(file: &mut File) -> io::Result<Header> {
+/// The command of the snapshot in `input`, where its header is good.
+pub fn sequence_in(input: &mut (impl Read + Seek)) -> io::Result<u64> {
+    Ok(read_header(input)?.sequence)
+}
+
+fn read_header(input: &mut (impl Read + Seek)) -> io::Result<Header> {
     let mut header = Header::zeroed();
-    file.read_exact(bytemuck::bytes_of_mut(&mut header))
+    input
+        .read_exact(bytemuck::bytes_of_mut(&mut header))
         .map_err(|_| damaged("it is too short"))?;
     if header.magic != MAGIC {
         return Err(damaged("it is no snapshot"));
@@ -314,7 +372,8 @@ fn read_header(file: &mut File) -> io::Result<Header> {
     if header.header_hash != header.own_hash() || header.header_bytes != HEADER_BYTES as u32 {
         return Err(damaged("its header does not match its hash"));
     }
-    let length = file.metadata()?.len();
+    let length = input.seek(SeekFrom::End(0))?;
+    input.seek(SeekFrom::Start(HEADER_BYTES as u64))?;
     if length != HEADER_BYTES as u64 + header.payload_bytes {
         return Err(damaged("it does not have the length its header says"));
     }

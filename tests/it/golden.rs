@@ -3,7 +3,7 @@
 
 use millrace::config::Config;
 use millrace::engine::{Engine, Limits};
-use millrace::pipeline::{Inline, Parts, ReplyWindow};
+use millrace::pipeline::{Host, Inline, Parts, ReplyWindow};
 use millrace::protocol::RELEASE;
 use millrace::protocol::command::CommandKind;
 use millrace::protocol::frame::{CommandFrame, CommandRef, EventSlot};
@@ -287,6 +287,7 @@ fn write_golden(dir: &Path, commands: &[CommandFrame]) {
         journal_dir: dir.to_owned(),
         segment_bytes: SEGMENT_BYTES,
         window: ReplyWindow::new(2, 0),
+        host: Host::default(),
     };
     let mut inline = Inline::assemble(parts, &config(dir, limits.clone()).ring_sizes());
     for command in commands {

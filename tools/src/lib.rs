@@ -3,6 +3,7 @@
 
 //! [`tracer`] holds a process under ptrace, for proofs that kill at every instruction and every call.
 
+pub mod simulator;
 pub mod torture;
 #[cfg(target_os = "linux")]
 pub mod tracer;

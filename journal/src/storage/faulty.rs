@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::memory::Held;
+use super::memory::{Held, MemoryStorage};
 use super::{Access, SegmentFile, Storage};
 use crate::format::PAGE_BYTES;
 use crate::mapping::Mapping;
@@ -23,6 +23,8 @@ use crate::mapping::Mapping;
 #[derive(Clone, Debug, Default)]
 pub struct FaultyStorage {
     inner: Arc<Inner>,
+    /// Whether this handle's calls never fail.
+    is_exempt: bool,
 }
 
 #[derive(Debug, Default)]
@@ -40,6 +42,8 @@ struct State {
     failures: Vec<Failure>,
     calls: BTreeMap<Operation, u64>,
     capacity: Option<u64>,
+    /// Where ids come from, when not from the system.
+    ids: Option<SplitMix>,
 }
 
 #[derive(Debug)]
@@ -99,6 +103,14 @@ impl FaultyStorage {
         FaultyStorage::default()
     }
 
+    /// As [`FaultyStorage::new`], with every id drawn from `seed`, so that the same calls leave the same
+    /// bytes; so do the storages that its crashes yield.
+    pub fn seeded(seed: u64) -> FaultyStorage {
+        let storage = FaultyStorage::default();
+        storage.state().ids = Some(SplitMix(seed));
+        storage
+    }
+
     /// Makes calls of one operation fail: `calls` counts from the first such call of this storage's
     /// life, which is 0.
     pub fn fail(&self, operation: Operation, calls: Range<u64>, kind: io::ErrorKind) {
@@ -107,6 +119,19 @@ impl FaultyStorage {
             calls,
             kind,
         });
+    }
+
+    /// A handle on the same files whose calls are not counted and never fail: for whoever looks on.
+    pub fn exempt(&self) -> FaultyStorage {
+        FaultyStorage {
+            inner: self.inner.clone(),
+            is_exempt: true,
+        }
+    }
+
+    /// Whether failures are planned, those that have happened included.
+    pub fn has_failures(&self) -> bool {
+        !self.state().failures.is_empty()
     }
 
     /// Forgets all planned failures.
@@ -135,6 +160,9 @@ impl FaultyStorage {
             count => &state.histories[count - 1],
         };
         let image = FaultyStorage::new();
+        if state.ids.is_some() {
+            image.state().ids = Some(SplitMix(plan.seed.rotate_left(32)));
+        }
         for (name, file) in names {
             image.write_file(name, &file.crashed(plan, &mut random));
         }
@@ -167,6 +195,9 @@ impl FaultyStorage {
     /// Counts a call and fails it if the plan says so.
     fn call(&self, operation: Operation) -> io::Result<MutexGuard<'_, State>> {
         let mut state = self.state();
+        if self.is_exempt {
+            return Ok(state);
+        }
         let count = state.calls.entry(operation).or_default();
         let this = *count;
         *count += 1;
@@ -210,7 +241,7 @@ impl Storage for FaultyStorage {
     fn prepare(&self, name: &str, bytes: u64) -> io::Result<()> {
         let mut state = self.call(Operation::Prepare)?;
         let others = state.names.iter().filter(|(other, _)| *other != name);
-        let used: u64 = others.map(|(_, file)| file.mapping.len() as u64).sum();
+        let used: u64 = others.map(|(_, file)| file.length()).sum();
         if state
             .capacity
             .is_some_and(|capacity| used + bytes > capacity)
@@ -257,6 +288,33 @@ impl Storage for FaultyStorage {
         self.call(Operation::SyncNames)?.settle_names();
         Ok(())
     }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let state = self.state();
+        let used: u64 = state.names.values().map(|file| file.length()).sum();
+        Ok(state
+            .capacity
+            .map_or(u64::MAX, |capacity| capacity.saturating_sub(used)))
+    }
+
+    fn draw_id(&self, id: &mut [u8]) -> io::Result<()> {
+        match &mut self.state().ids {
+            Some(ids) => {
+                for byte in id {
+                    *byte = ids.below(256) as u8;
+                }
+                Ok(())
+            }
+            None => MemoryStorage::new().draw_id(id),
+        }
+    }
+
+    fn now_ns(&self) -> u64 {
+        match self.state().ids {
+            Some(_) => 0,
+            None => MemoryStorage::new().now_ns(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -288,6 +346,10 @@ impl File {
         }
     }
 
+    fn length(&self) -> u64 {
+        self.mapping.len() as u64
+    }
+
     /// Writes back the dirty pages of a range; `reaches_disk` is false for a sync that fails.
     fn write_back(&self, range: Range<usize>, reaches_disk: bool) {
         let mut disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
@@ -302,6 +364,13 @@ impl File {
                 }
             }
         }
+    }
+
+    /// Every page of the range counts as dirty.
+    fn doubt(&self, range: Range<usize>) {
+        let mut disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
+        let Disk { believed, held } = &mut *disk;
+        believed[range.clone()].copy_from_slice(&held[range]);
     }
 
     fn crashed(&self, plan: CrashPlan, random: &mut SplitMix) -> Vec<u8> {
@@ -336,6 +405,11 @@ impl SegmentFile for Handle {
         let verdict = self.storage.call(Operation::Sync).map(drop);
         self.file.write_back(range, verdict.is_ok());
         verdict
+    }
+
+    fn sync_anew(&self, range: Range<usize>) -> io::Result<()> {
+        self.file.doubt(range.clone());
+        self.sync(range)
     }
 }
 

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use memmap2::Advice;
-use rustix::fs::{FallocateFlags, fadvise, fallocate};
+use rustix::fs::{FallocateFlags, fadvise, fallocate, statvfs};
 
 use super::{Access, SegmentFile, Storage};
 use crate::format::{LOCK_NAME, PAGE_BYTES, segment_index};
@@ -198,6 +198,11 @@ impl Storage for MappedFiles {
 
     fn sync_names(&self) -> io::Result<()> {
         sync_dir(&self.dir)
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let disk = statvfs(&self.dir)?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 }
 

@@ -18,6 +18,7 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use faulty::{CrashPlan, FaultyStorage, Operation};
 pub use mapped::MappedFiles;
@@ -66,6 +67,22 @@ pub trait Storage: Send + Sync + fmt::Debug {
 
     /// Makes every rename and removal so far durable.
     fn sync_names(&self) -> io::Result<()>;
+
+    /// Bytes of new files that there is room for.
+    fn free_bytes(&self) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
+
+    /// Fills `id` with bytes that no other journal, and no other use of a file, was given.
+    fn draw_id(&self, id: &mut [u8]) -> io::Result<()> {
+        io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, id)
+    }
+
+    /// The time that labels carry, for people: ns since the Unix epoch.
+    fn now_ns(&self) -> u64 {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+        since_epoch.unwrap_or_default().as_nanos() as u64
+    }
 }
 
 /// An open file: its bytes and its sync.
@@ -75,6 +92,15 @@ pub trait SegmentFile: Send + Sync {
 
     /// Makes the bytes of the range durable (and perhaps more).
     fn sync(&self, range: Range<usize>) -> io::Result<()>;
+
+    /// As [`SegmentFile::sync`], of a file opened for writing, for bytes that another process wrote: also
+    /// those that the kernel takes for written. After a failed sync its pages are clean, are still read
+    /// by whoever comes next, and are not on the disk.
+    fn sync_anew(&self, range: Range<usize>) -> io::Result<()> {
+        // SAFETY: opened for writing, by a recovery that holds the lock.
+        unsafe { self.mapping().touch(range.clone()) };
+        self.sync(range)
+    }
 }
 
 /// What a file is opened for.
