@@ -4,13 +4,13 @@
 use super::Engine;
 use super::deadlines::{DeadlineSlot, Due};
 use super::handlers::fills::held_for;
-use super::handlers::groups;
 use super::handlers::release::{self, Standing};
+use super::handlers::{groups, orders};
 use super::matching::OrderView;
 use super::settlement::payment::{ALONE, INSTANT, WAITS_FOR_DAY};
 use super::settlement::together::Together;
 use super::state::State;
-use crate::protocol::command::{DayPhase, InstrumentPhase, Side, TransferFlags};
+use crate::protocol::command::{DayPhase, Side, TransferFlags};
 use crate::protocol::event::{AuthorisationState, PaymentState, TransferState};
 
 impl Engine {
@@ -207,7 +207,7 @@ fn audit_holds(state: &State) -> Result<(), String> {
         state.matching.for_each_waiting(handle as u32, add);
     }
     for (book, instrument) in state.instruments.rows().iter().enumerate() {
-        let trades = instrument.phase() == InstrumentPhase::Continuous;
+        let trades = orders::trades(state, book as u32);
         if trades && state.matching.has_unheard_quote(book as u32) {
             return Err(format!(
                 "instrument {}: a stop sleeps though its best price is there",

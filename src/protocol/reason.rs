@@ -243,7 +243,7 @@ wire_enum! {
         PostOnlyWouldCross = 308 "post_only_would_cross",
         /// The participant has no account for an asset of the instrument.
         TradingAccountNotFound = 309 "trading_account_not_found",
-        /// A field that this order type does not take, or lacks one that it needs.
+        /// A field that this order type does not take, or fields that do not go together.
         OrderFieldsContradict = 310 "order_fields_contradict",
         /// The order belongs to somebody else.
         NotYourOrder = 311 "not_your_order",
@@ -261,6 +261,16 @@ wire_enum! {
         TickTableNotFound = 317 "tick_table_not_found",
         /// The instrument has no cycles: each of its trades settles at once.
         SettlesAtOnce = 318 "settles_at_once",
+        /// A limit or stop limit order without a price.
+        PriceMissing = 319 "price_missing",
+        /// A stop or stop limit order without a stop price.
+        StopPriceMissing = 320 "stop_price_missing",
+        /// A trailing stop without an offset.
+        OffsetMissing = 321 "offset_missing",
+        /// A pegged order that does not say what it follows.
+        PegMissing = 322 "peg_missing",
+        /// An order good till a time without that time.
+        ExpiresAtMissing = 323 "expires_at_missing",
 
         /// The kind needs two users: propose it.
         ApprovalRequired = 400 "approval_required",

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 fn shared() -> Options {
     Options {
         shared_memory: true,
+        timeout: PATIENCE,
         ..Options::default()
     }
 }
@@ -29,7 +30,7 @@ fn connect_shared(node: &Node) -> Client {
 }
 
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     while !is_so() {
         assert!(Instant::now() < deadline, "{what}");
         std::thread::sleep(Duration::from_millis(5));
@@ -168,9 +169,7 @@ struct Hand {
 
 fn by_hand(address: SocketAddr, session: u64) -> Hand {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let hello = Hello {
         session,
         replies_seen: 0,

@@ -23,7 +23,7 @@ fn since_start(stats: &Stats) -> Vec<StageTimes> {
 /// Asks until the replies of `commands` commands are counted: a reply may reach a client before the
 /// node has noted that it was sent.
 fn once_counted(client: &mut Client, commands: u64) -> Stats {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let stats = client.stats().expect("answered");
         if since_start(&stats)[0].commands >= commands || Instant::now() > deadline {

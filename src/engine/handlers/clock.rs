@@ -43,10 +43,14 @@ pub(super) fn move_on(
         payments::reject_queued(state, out);
         state.ledger.because(Cause::Day);
         credit::end_day(state, out);
+    }
+    let took_orders = state.day.admits_order();
+    state.day.move_to(phase, work, date);
+    if work.ends_day {
+        // In the new phase, which takes no orders: what the cancels uncover wakes nothing.
         orders::expire_day_orders(state, out);
         cycles::give_back(state);
     }
-    state.day.move_to(phase, work, date);
     // What only the phase kept waiting may go now.
     mark_waiting_for_day(state);
     state.look_again();
@@ -59,6 +63,9 @@ pub(super) fn move_on(
         state.transfers.roll();
         state.authorisations.roll();
         state.authorisation_steps.roll();
+    }
+    if !took_orders && state.day.admits_order() {
+        orders::wake_quoted(state, out);
     }
     state.ledger.because(Cause::Command);
 }

@@ -456,7 +456,22 @@ impl Source {
         if self.chance(self.special) {
             self.make_special(&mut place);
         }
+        if self.chance(2) {
+            self.forget_field(&mut place);
+        }
         place
+    }
+
+    /// Leaves out what the order cannot do without.
+    fn forget_field(&mut self, place: &mut Place) {
+        match place.kind {
+            _ if place.tif == Tif::Gtd => place.expires_at = 0,
+            Kind::Limit => place.price = 0,
+            Kind::Stop | Kind::StopLimit => place.stop = 0,
+            Kind::TrailingStop => place.offset = 0,
+            Kind::Pegged => place.peg = None,
+            Kind::Market => {}
+        }
     }
 
     /// Orders that hang together; some lists make no sense.

@@ -327,29 +327,34 @@ impl Exchange {
                 for book in books {
                     self.settle_if_traded(book);
                 }
+                self.day_open = false;
                 self.cancel_all("expired", |o| {
                     matches!(
                         o.place.tif,
                         Tif::Day | Tif::AtTheOpen | Tif::AtTheClose | Tif::GoodForAuction
                     )
                 });
-                // Those who have no order left there, and nothing that a stop traded in the end, come
-                // anew, in their turn.
-                let (orders, positions) = (&self.orders, &self.positions);
+                // Those who have no order left there come anew, in their turn.
+                let orders = &self.orders;
                 for (book, joined) in &mut self.joined {
                     joined.retain(|who| {
                         let own = |o: &Order| (o.place.book, o.place.participant) == (*book, *who);
-                        orders.iter().any(own) || positions.contains_key(&(*book, *who))
+                        orders.iter().any(own)
                     });
                 }
-                self.day_open = false;
             }
             Command::StartOfDay => {
                 self.say("ok".into());
                 if !self.day_open {
                     self.ids.retain(|_, live| live.is_some());
+                    self.day_open = true;
+                    let books: Vec<u32> = self.books.keys().copied().collect();
+                    for book in books {
+                        if self.reach_quotes(book) {
+                            self.settle(book);
+                        }
+                    }
                 }
-                self.day_open = true;
             }
         }
         self.seen.clone()
@@ -660,6 +665,13 @@ impl Exchange {
         if self.ids.contains_key(&(p.participant, p.client)) {
             return Err("duplicate_client_order_id");
         }
+        match p.kind {
+            Kind::Stop | Kind::StopLimit if p.stop == 0 => return Err("stop_price_missing"),
+            Kind::TrailingStop if p.offset == 0 => return Err("offset_missing"),
+            Kind::Pegged if p.peg.is_none() => return Err("peg_missing"),
+            _ if p.tif == Tif::Gtd && p.expires_at == 0 => return Err("expires_at_missing"),
+            _ => {}
+        }
         if p.expires_at != 0 && p.expires_at <= self.now {
             return Err("time_out_of_range");
         }
@@ -701,6 +713,9 @@ impl Exchange {
             _ if p.protection != 0 => p.protection,
             _ => extreme,
         };
+        if matches!(p.kind, Kind::Limit | Kind::StopLimit) && p.price == 0 {
+            return Err("price_missing");
+        }
         if p.price != 0 || p.protection != 0 {
             self.check_limit(p.book, limit)?;
         }
@@ -1174,7 +1189,7 @@ impl Exchange {
 
     /// Marks the stops that wait for a best price that is there; whether there are any.
     fn reach_quotes(&mut self, book: u32) -> bool {
-        if self.books[&book].phase != Phase::Continuous {
+        if self.books[&book].phase != Phase::Continuous || !self.day_open {
             return false;
         }
         for (trigger, side) in [(Trigger::Bid, Side::Buy), (Trigger::Ask, Side::Sell)] {

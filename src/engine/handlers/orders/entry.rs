@@ -153,10 +153,10 @@ pub(super) fn check_words(asked: &PlaceOrder, now: Timestamp) -> Result<(), Reas
     if is_plain {
         return Ok(());
     }
+    check_given(asked)?;
     let rests = rests(kind, asked.time_in_force);
     let has_stop = match kind {
-        Stop | StopLimit => asked.stop_price.0 != 0,
-        TrailingStop => true,
+        Stop | StopLimit | TrailingStop => true,
         Limit | Market | Pegged => asked.stop_price.0 == 0,
     };
     let has_price = match kind {
@@ -189,6 +189,22 @@ pub(super) fn check_words(asked: &PlaceOrder, now: Timestamp) -> Result<(), Reas
         return Err(Reason::TimeOutOfRange);
     }
     Ok(())
+}
+
+/// Whether each field is there that the order's type and time in force cannot do without; its
+/// limit apart, see [`check_price`].
+fn check_given(asked: &PlaceOrder) -> Result<(), Reason> {
+    match asked.order_type {
+        OrderType::Stop | OrderType::StopLimit if asked.stop_price.0 == 0 => {
+            Err(Reason::StopPriceMissing)
+        }
+        OrderType::TrailingStop if asked.offset.0 == 0 => Err(Reason::OffsetMissing),
+        OrderType::Pegged if asked.peg == Peg::None => Err(Reason::PegMissing),
+        _ if asked.time_in_force == TimeInForce::Gtd && asked.expires_at.0 == 0 => {
+            Err(Reason::ExpiresAtMissing)
+        }
+        _ => Ok(()),
+    }
 }
 
 fn is_for_auction(time_in_force: TimeInForce) -> bool {
@@ -359,8 +375,12 @@ pub(super) fn check_price(
             Side::Sell => return Ok(Price(instrument.min_price)),
         },
     };
-    state.ticks.check_price(instrument, price)?;
-    Ok(price)
+    match state.ticks.check_price(instrument, price) {
+        Ok(()) => Ok(price),
+        // No instrument has that price, and only a limit comes here as 0.
+        Err(_) if price.0 == 0 => Err(Reason::PriceMissing),
+        Err(reason) => Err(reason),
+    }
 }
 
 fn extreme(instrument: &InstrumentRow, side: Side) -> Price {

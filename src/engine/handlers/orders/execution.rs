@@ -45,9 +45,7 @@ fn settle_unsettled(state: &mut State, book: Handle, out: &mut Outbox) {
             if let Some(slot) = state.matching.next_triggered() {
                 wake(state, slot, out);
             }
-        } else if state.instruments.row(book).phase() != InstrumentPhase::Continuous
-            || !state.matching.queue_quoted(book)
-        {
+        } else if !trades(state, book) || !state.matching.queue_quoted(book) {
             break;
         }
     }
@@ -58,6 +56,21 @@ fn settle_unsettled(state: &mut State, book: Handle, out: &mut Outbox) {
         auctions::indicate(state, book, out);
     } else if state.matching.has_followers(book) {
         pegs::move_pegged(state, book, out);
+    }
+}
+
+/// Whether orders of a book may meet now: it trades continuously, on a day that takes orders.
+pub(in crate::engine) fn trades(state: &State, book: Handle) -> bool {
+    state.instruments.row(book).phase() == InstrumentPhase::Continuous && state.day.admits_order()
+}
+
+/// The day takes orders again: wakes the stops whose best price came while it took none, in the
+/// order of the listing.
+pub(in crate::engine) fn wake_quoted(state: &mut State, out: &mut Outbox) {
+    for book in 0..state.instruments.rows().len() as Handle {
+        if trades(state, book) && state.matching.has_unheard_quote(book) {
+            settle_book(state, book, out);
+        }
     }
 }
 

@@ -19,6 +19,7 @@ pub(in crate::engine) use cancel::{
     cancel_blocked, cancel_on_disconnect, cancel_order, disconnect, expire_day_orders,
     expire_order, mass_cancel,
 };
+pub(in crate::engine) use execution::{trades, wake_quoted};
 pub(in crate::engine) use feed::{publish, publish_book, query_book_orders};
 pub(super) use linked::covers_of;
 pub(in crate::engine) use linked::place_order_list;
