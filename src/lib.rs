@@ -3,6 +3,7 @@
 //! One thread, one order of events, everything in memory, everything in a journal. Start with
 //! docs/architecture.md; the binary's verbs are in [`cli`].
 
+pub mod background;
 pub mod bench;
 pub mod cli;
 pub mod client;

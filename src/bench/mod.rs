@@ -1,6 +1,7 @@
 //! Benchmarks that ship: anyone can run them, they print percentiles, the machine, and what they
 //! compare with in the same run. Workloads are seeded, so two runs do the same work.
 
+pub mod beside;
 pub mod chart;
 pub mod crowd;
 pub mod engine;
@@ -12,6 +13,7 @@ pub mod published;
 pub mod replay;
 pub mod restart;
 pub mod settlement;
+pub mod venue;
 pub mod wire;
 pub mod workload;
 pub mod yardstick;

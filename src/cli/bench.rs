@@ -7,6 +7,7 @@ mod observed;
 mod replay;
 mod restart;
 mod settlement;
+mod snapshot;
 
 use super::CliError;
 use crate::bench::chart::{Labels, Series, draw_growth};
@@ -35,6 +36,7 @@ use std::path::{Path, PathBuf};
   millrace bench engine --workload transfers --curve --chart accounts.svg
   millrace bench replay --workload payments --commands 10000000
   millrace bench restart --workload orders --commands 10000000
+  millrace bench snapshot --accounts 10000000 --resting 1000000
   millrace bench wire --durability disk --rate 20000
   millrace bench wire --durability process --shared-memory
   millrace bench latency --durability disk --chart latency.svg --hdr latency.hlog
@@ -53,22 +55,25 @@ pub(crate) struct Args {
     /// Commands to execute; transfers of a row of batches (ledger)
     #[arg(long, default_value_t = 4_000_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     commands: u64,
-    /// Accounts (transfers, payments)
+    /// Accounts (transfers, payments, snapshot)
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(2..=100_000_000))]
     accounts: u64,
-    /// Orders resting in the books (orders)
+    /// Orders resting in the books (orders, snapshot)
     #[arg(long, default_value_t = 1_000)]
     resting: usize,
     /// Books they rest in, each order in any of them (orders)
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     instruments: u32,
-    /// Policy of the node (wire)
+    /// Policy of the node (wire, snapshot)
     #[arg(long, default_value_t = Durability::Disk)]
     durability: Durability,
     /// Round trips with one command in flight (wire; a session of the ledger makes several times as
-    /// many), durable appends (journal)
-    #[arg(long, default_value_t = 5_000)]
-    rounds: usize,
+    /// many), durable appends (journal), 5,000 of either; turns with and without a follower, 3 (snapshot)
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Megabytes a second of the follower, 0 for all it can; left out, its default (snapshot)
+    #[arg(long, value_name = "MB")]
+    pace: Option<u64>,
     /// Where journals are written; a temporary directory when left out
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -145,6 +150,8 @@ enum What {
     Replay,
     /// A node started on a journal, and on a snapshot with the rest (transfers, payments, orders)
     Restart,
+    /// A node under load, by turns alone and beside a follower that writes a snapshot
+    Snapshot,
     /// A node in a process of its own over TCP, beside a raw echo
     Wire,
     /// A node over TCP under one offered rate after the other, until it does not keep up
@@ -221,6 +228,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         What::Replay if args.curve => replay::run_curve(args)?,
         What::Replay => replay::run(args)?,
         What::Restart => restart::run(args)?,
+        What::Snapshot => snapshot::run(args)?,
         What::Wire if args.workload == Kind::Ledger => ledger::run(args)?,
         What::Wire if args.stage_times_cost => observed::run(args)?,
         What::Latency => latency::run(args)?,
@@ -236,6 +244,11 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         }
     }
     Ok(())
+}
+
+/// How many times something short is measured.
+fn rounds(args: &Args) -> usize {
+    args.rounds.unwrap_or(5_000)
 }
 
 type Report = (Vec<String>, Value);
@@ -477,7 +490,7 @@ fn run_journal(args: &Args) -> Result<Report, CliError> {
     let appended =
         journal::append(&place.path.join("append"), args.commands).map_err(CliError::Failed)?;
     let seconds = appended.elapsed.as_secs_f64();
-    let durable = journal::durable(&place.path, args.rounds).map_err(CliError::Failed)?;
+    let durable = journal::durable(&place.path, rounds(args)).map_err(CliError::Failed)?;
     let per_second = appended.records as f64 / seconds;
     let lines = vec![
         format!(
@@ -580,7 +593,7 @@ fn run_wire(args: &Args) -> Result<Report, CliError> {
     };
     // In turn, so that a machine in a bad mood is so for both.
     for _ in 0..ROUNDS_IN_TURN {
-        let rounds = args.rounds.div_ceil(ROUNDS_IN_TURN);
+        let rounds = rounds(args).div_ceil(ROUNDS_IN_TURN);
         let latency = wire.round_trips(rounds).map_err(CliError::failed)?;
         ours.add(&latency).map_err(CliError::failed)?;
         match &mut disk {

@@ -6,10 +6,12 @@ use crate::engine::{Engine, Limits, Take};
 use crate::protocol::command::CommandKind;
 use crate::protocol::frame::{CommandRef, EventSlot};
 use crate::protocol::json::EventPrinter;
-use crate::replay::{Watcher, follow, snapshot_store};
+use crate::replay::snapshot_store::{self, Passage};
+use crate::replay::{Watcher, follow};
 use crate::session::SessionTable;
 use millrace_journal::Reader;
 use std::io::Write as _;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 /// Rebuild the state from snapshot and journal; print its digest, counts and the speed.
@@ -103,8 +105,27 @@ pub(super) fn start_of(
     to: u64,
     limits: &Limits,
 ) -> Result<(Engine, SessionTable, Option<u64>), CliError> {
-    let (loaded, notes) = snapshot_store::load_newest(dir, to, limits, SESSIONS)
+    start_with(dir, to, limits, None)
+}
+
+/// As [`start_of`], at so many bytes a second.
+pub(super) fn start_with(
+    dir: &Path,
+    to: u64,
+    limits: &Limits,
+    per_second: Option<NonZeroU64>,
+) -> Result<(Engine, SessionTable, Option<u64>), CliError> {
+    let mut bar = Progress::of_bytes(Some(0), "of snapshot read");
+    let mut passage = Passage {
+        per_second,
+        heard: Some(&mut |passed, of| {
+            bar.set_total(of.unwrap_or(0));
+            bar.at(passed);
+        }),
+    };
+    let (loaded, notes) = snapshot_store::load_newest_with(dir, to, limits, SESSIONS, &mut passage)
         .map_err(|error| CliError::Failed(format!("cannot list snapshots: {error}")))?;
+    drop(bar);
     for note in notes
         .iter()
         .filter(|note| !note.contains("the journal ends at"))

@@ -38,7 +38,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         config.listen = listen;
     }
     raise_open_files(&config);
-    let mut bar = RecoveryBar(None);
+    let mut bar = RecoveryBar::default();
     let stopped = Node::run_until_signal(&config, &mut bar, |node| {
         for note in &node.recovery().notes {
             eprintln!("millrace: {note}");
@@ -74,17 +74,34 @@ fn raise_open_files(config: &Config) {
     }
 }
 
-/// Shows a long recovery.
-struct RecoveryBar(Option<Progress>);
+/// Shows a long recovery: the snapshot, then the commands behind it.
+#[derive(Default)]
+struct RecoveryBar {
+    snapshot: Option<Progress>,
+    commands: Option<Progress>,
+}
 
 impl Listener for RecoveryBar {
-    fn recovering(&mut self, sequence: u64, last_sequence: u64) {
+    fn loading(&mut self, passed: u64, of: u64) {
         let bar = self
-            .0
+            .snapshot
+            .get_or_insert_with(|| Progress::of_bytes(Some(of), "of snapshot read"));
+        // A damaged one is passed over for one of another size.
+        bar.set_total(of);
+        bar.at(passed);
+        if passed == of {
+            self.snapshot = None;
+        }
+    }
+
+    fn recovering(&mut self, sequence: u64, last_sequence: u64) {
+        self.snapshot = None;
+        let bar = self
+            .commands
             .get_or_insert_with(|| Progress::new(last_sequence, "commands"));
         bar.at(sequence);
         if sequence == last_sequence {
-            self.0 = None;
+            self.commands = None;
         }
     }
 }

@@ -10,18 +10,35 @@ pub(crate) struct Progress {
     bar: ProgressBar,
     started: Instant,
     shown: bool,
-    unit: &'static str,
+    template: String,
 }
 
 impl Progress {
     /// A bar for `total` `unit`s (plural).
     pub(crate) fn new(total: u64, unit: &'static str) -> Progress {
-        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
+        let template = format!(
+            "{{bar:40.cyan/blue}} {{percent:>3}} %  {{human_pos}} of {{human_len}} {unit}  {{per_sec}}  {{eta}} left  {{msg}}"
+        );
+        Progress::with(Some(total), template)
+    }
+
+    /// A bar for bytes, `what` is done to them or with them; without a total it only counts.
+    pub(crate) fn of_bytes(total: Option<u64>, what: &str) -> Progress {
+        let template = match total {
+            Some(_) => format!(
+                "{{bar:40.cyan/blue}} {{percent:>3}} %  {{bytes}} of {{total_bytes}} {what}  {{bytes_per_sec}}  {{eta}} left"
+            ),
+            None => format!("{{spinner:.cyan}} {{bytes}} {what}  {{bytes_per_sec}}"),
+        };
+        Progress::with(total, template)
+    }
+
+    fn with(total: Option<u64>, template: String) -> Progress {
         Progress {
-            bar,
+            bar: ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden()),
             started: Instant::now(),
             shown: false,
-            unit,
+            template,
         }
     }
 
@@ -30,11 +47,7 @@ impl Progress {
         let is_long = self.started.elapsed() > Duration::from_secs(1);
         if is_long && !self.shown && std::io::stderr().is_terminal() {
             self.shown = true;
-            let template = format!(
-                "{{bar:40.cyan/blue}} {{percent:>3}} %  {{human_pos}} of {{human_len}} {}  {{per_sec}}  {{eta}} left  {{msg}}",
-                self.unit
-            );
-            if let Ok(style) = ProgressStyle::with_template(&template) {
+            if let Ok(style) = ProgressStyle::with_template(&self.template) {
                 self.bar.set_style(style);
             }
             self.bar.set_draw_target(ProgressDrawTarget::stderr());

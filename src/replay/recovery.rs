@@ -5,7 +5,8 @@
 //! come back and ask.
 
 use super::limits_file::{self, LimitsError};
-use super::{FollowError, Watcher, follow_on, snapshot_store};
+use super::snapshot_store::{self, Passage};
+use super::{FollowError, Watcher, follow_on};
 use crate::config::{Config, Durability};
 use crate::engine::{Engine, Limits, Take};
 use crate::pipeline::{Host, Parts, ReplyWindow};
@@ -110,6 +111,11 @@ impl std::error::Error for RecoverError {
 pub trait Listener {
     /// `sequence` of `last_sequence` is applied.
     fn recovering(&mut self, sequence: u64, last_sequence: u64);
+
+    /// `passed` bytes of `of` are read of a snapshot, each of which is read twice.
+    fn loading(&mut self, passed: u64, of: u64) {
+        let _ = (passed, of);
+    }
 }
 
 /// Does not listen.
@@ -155,7 +161,7 @@ pub fn recover(
     let set_aside = set_aside_ahead(config, last_sequence)?;
     let mut state = match ahead.filter(|state| state.fits(last_sequence)) {
         Some(state) => state,
-        None => State::begin(config, last_sequence)?,
+        None => State::begin(config, last_sequence, listener)?,
     };
     state.notes.extend(set_aside);
     state.follow(config, last_sequence, last_sequence, listener)?;
@@ -212,7 +218,7 @@ fn apply_ahead(
     if limits_file::load(&config.dir).ok()? != config.limits {
         return None;
     }
-    let mut state = State::begin(config, end).ok()?;
+    let mut state = State::begin(config, end, listener).ok()?;
     while let Ok(mut upto) = checked.recv() {
         while let Ok(later) = checked.try_recv() {
             upto = later;
@@ -240,10 +246,14 @@ struct State {
 
 impl State {
     /// The newest good snapshot, or nothing, of a journal that ends at `last_sequence`.
-    fn begin(config: &Config, last_sequence: u64) -> Result<State, RecoverError> {
+    fn begin(
+        config: &Config,
+        last_sequence: u64,
+        listener: &mut impl Listener,
+    ) -> Result<State, RecoverError> {
         Ok(State::at(
             config,
-            load(config, last_sequence)?,
+            load(config, last_sequence, listener)?,
             last_sequence,
         ))
     }
@@ -361,19 +371,31 @@ fn set_aside_ahead(config: &Config, last_sequence: u64) -> Result<Vec<String>, R
 }
 
 /// The state to begin from: the newest good snapshot, or nothing.
-fn load(config: &Config, last_sequence: u64) -> Result<Start, RecoverError> {
+fn load(
+    config: &Config,
+    last_sequence: u64,
+    listener: &mut impl Listener,
+) -> Result<Start, RecoverError> {
     let limits = Limits {
         // Drawn anew at every start: what can be seen of the engine does not depend on it.
         lookup_secret: RandomState::new().hash_one(last_sequence),
         ..config.limits.clone()
     };
-    let (loaded, notes) =
-        snapshot_store::load_newest(&config.dir, last_sequence, &limits, config.sessions).map_err(
-            |source| RecoverError::Snapshots {
-                dir: config.dir.clone(),
-                source,
-            },
-        )?;
+    let mut passage = Passage {
+        heard: Some(&mut |passed, of| listener.loading(passed, of.unwrap_or(passed))),
+        ..Passage::default()
+    };
+    let (loaded, notes) = snapshot_store::load_newest_with(
+        &config.dir,
+        last_sequence,
+        &limits,
+        config.sessions,
+        &mut passage,
+    )
+    .map_err(|source| RecoverError::Snapshots {
+        dir: config.dir.clone(),
+        source,
+    })?;
     Ok(match loaded {
         Some(loaded) => Start {
             engine: loaded.engine,

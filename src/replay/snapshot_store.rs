@@ -10,12 +10,14 @@
 //! name is a whole one; it is hashed before it is believed all the same. It is only ever a
 //! shortcut: where none is good, the journal is replayed from its start.
 
+use crate::background::Passing;
 use crate::engine::{Engine, Limits};
 use crate::protocol::RELEASE;
 use crate::session::SessionTable;
 use bytemuck::{Pod, Zeroable};
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 const MAGIC: [u8; 8] = *b"MILLRSNP";
@@ -101,19 +103,48 @@ impl std::error::Error for WriteError {
     }
 }
 
+/// How a snapshot is written or read, and who hears how far that has come.
+#[derive(Default)]
+pub struct Passage<'a> {
+    /// Bytes a second at most, piece by piece, leaving nothing in the system's memory: for a
+    /// follower beside a node. `None`: as fast as it goes.
+    pub per_second: Option<NonZeroU64>,
+    /// Told the bytes that have passed and how many there will be, where that is known.
+    pub heard: Option<&'a mut dyn FnMut(u64, Option<u64>)>,
+}
+
+impl Passage<'_> {
+    fn tell(&mut self, passed: u64, of: Option<u64>) {
+        if let Some(heard) = &mut self.heard {
+            heard(passed, of);
+        }
+    }
+}
+
 /// The file of the snapshot after command `sequence`.
 pub fn path_of(dir: &Path, sequence: u64) -> PathBuf {
     dir.join(format!("snapshot-{sequence:020}.mrs"))
 }
 
-/// Writes the state after the engine's last command into `dir`.
+/// Writes the state after the engine's last command into `dir`, as fast as it goes.
 pub fn write(dir: &Path, engine: &Engine, sessions: &SessionTable) -> Result<Written, WriteError> {
+    write_with(dir, engine, sessions, &mut Passage::default())
+}
+
+/// As [`write`], in the manner of `passage`.
+pub fn write_with(
+    dir: &Path,
+    engine: &Engine,
+    sessions: &SessionTable,
+    passage: &mut Passage<'_>,
+) -> Result<Written, WriteError> {
     let sequence = engine.sequence();
     let path = path_of(dir, sequence);
     // One name per process: two writers never share a half-written file.
     let draft = dir.join(format!("snapshot-{}.draft", std::process::id()));
     remove_abandoned_drafts(dir);
-    let written = write_draft(dir, &draft, engine, sessions).and_then(|(bytes, digest)| {
+    let drafted = write_draft(dir, &draft, engine, sessions, passage);
+    let written = drafted.and_then(|(bytes, digest)| {
         fs::rename(&draft, &path)?;
         File::open(dir)?.sync_all()?;
         Ok(Written {
@@ -157,11 +188,12 @@ fn write_draft(
     draft: &Path,
     engine: &Engine,
     sessions: &SessionTable,
+    passage: &mut Passage<'_>,
 ) -> io::Result<(u64, [u8; 32])> {
     let journal_id = journal_id(dir)?;
-    let mut file = File::create(draft)?;
-    let written = write_to(&mut file, journal_id, engine, sessions)?;
-    file.sync_all()?;
+    let mut file = Passing::new(File::create(draft)?, 0, passage.per_second);
+    let written = write_telling(&mut file, journal_id, engine, sessions, passage)?;
+    file.finish()?.sync_all()?;
     Ok(written)
 }
 
@@ -171,6 +203,16 @@ pub fn write_to(
     journal_id: [u8; 16],
     engine: &Engine,
     sessions: &SessionTable,
+) -> io::Result<(u64, [u8; 32])> {
+    write_telling(out, journal_id, engine, sessions, &mut Passage::default())
+}
+
+fn write_telling(
+    out: &mut (impl Write + Seek),
+    journal_id: [u8; 16],
+    engine: &Engine,
+    sessions: &SessionTable,
+    passage: &mut Passage<'_>,
 ) -> io::Result<(u64, [u8; 32])> {
     let mut header = Header {
         magic: MAGIC,
@@ -187,6 +229,7 @@ pub fn write_to(
         inner: BufWriter::with_capacity(1 << 20, &mut *out),
         hasher: blake3::Hasher::new(),
         bytes: 0,
+        passage,
     };
     sessions.write_snapshot(&mut payload)?;
     engine.write_snapshot(&mut payload)?;
@@ -200,17 +243,19 @@ pub fn write_to(
     Ok((HEADER_BYTES as u64 + header.payload_bytes, header.digest))
 }
 
-struct Hashing<W> {
+struct Hashing<'a, 'b, W> {
     inner: W,
     hasher: blake3::Hasher,
     bytes: u64,
+    passage: &'a mut Passage<'b>,
 }
 
-impl<W: Write> Write for Hashing<W> {
+impl<W: Write> Write for Hashing<'_, '_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.inner.write(bytes)?;
         self.hasher.update(&bytes[..written]);
         self.bytes += written as u64;
+        self.passage.tell(self.bytes, None);
         Ok(written)
     }
 
@@ -275,12 +320,24 @@ pub fn load_newest(
     limits: &Limits,
     session_capacity: u32,
 ) -> io::Result<(Option<Loaded>, Vec<String>)> {
+    let mut passage = Passage::default();
+    load_newest_with(dir, last_sequence, limits, session_capacity, &mut passage)
+}
+
+/// As [`load_newest`], in the manner of `passage`.
+pub fn load_newest_with(
+    dir: &Path,
+    last_sequence: u64,
+    limits: &Limits,
+    session_capacity: u32,
+    passage: &mut Passage<'_>,
+) -> io::Result<(Option<Loaded>, Vec<String>)> {
     let mut passed_over = Vec::new();
     for (sequence, path) in list(dir)? {
         let why = if sequence > last_sequence {
             format!("it is of command {sequence}, the journal ends at {last_sequence}")
         } else {
-            match load(&path, limits, session_capacity) {
+            match load_with(&path, limits, session_capacity, passage) {
                 Ok(loaded) => return Ok((Some(loaded), passed_over)),
                 Err(error) => error.to_string(),
             }
@@ -292,17 +349,20 @@ pub fn load_newest(
 
 /// The command of the snapshot in the file at `path`, if it is whole and of that journal.
 pub fn check(path: &Path, journal_id: [u8; 16]) -> io::Result<u64> {
-    Ok(read_sound(&mut File::open(path)?, || Ok(journal_id))?.sequence)
+    let mut file = File::open(path)?;
+    let header = read_sound(&mut file, || Ok(journal_id), &mut Passage::default())?;
+    Ok(header.sequence)
 }
 
 /// The header of the snapshot in `input`, every byte of it hashed.
 fn read_sound(
     input: &mut (impl Read + Seek),
     journal_id: impl FnOnce() -> io::Result<[u8; 16]>,
+    passage: &mut Passage<'_>,
 ) -> io::Result<Header> {
     let header = read_header(input)?;
     let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(&mut input.by_ref().take(header.payload_bytes))?;
+    hasher.update_reader(&mut Told::new(input, 0, &header, passage))?;
     if *hasher.finalize().as_bytes() != header.payload_hash {
         return Err(damaged("its content does not match its hash"));
     }
@@ -314,14 +374,28 @@ fn read_sound(
 
 /// The snapshot in the file at `path`, hashed before it is believed.
 pub fn load(path: &Path, limits: &Limits, session_capacity: u32) -> io::Result<Loaded> {
+    load_with(path, limits, session_capacity, &mut Passage::default())
+}
+
+/// As [`load`], in the manner of `passage`.
+pub fn load_with(
+    path: &Path,
+    limits: &Limits,
+    session_capacity: u32,
+    passage: &mut Passage<'_>,
+) -> io::Result<Loaded> {
     let dir = path.parent().unwrap_or(Path::new("."));
-    let mut file = File::open(path)?;
-    read_from(
-        &mut file,
+    // It is read again right after it was hashed: until then its pages stay.
+    let mut first = Passing::kept(File::open(path)?, 0, passage.per_second);
+    let header = read_sound(&mut first, || journal_id(dir), passage)?;
+    let mut second = Passing::new(first.into_file(), 0, passage.per_second);
+    read_hashed(
+        &mut second,
+        &header,
         path,
-        || journal_id(dir),
         limits,
         session_capacity,
+        passage,
     )
 }
 
@@ -334,9 +408,22 @@ pub fn read_from(
     limits: &Limits,
     session_capacity: u32,
 ) -> io::Result<Loaded> {
-    let header = read_sound(input, journal_id)?;
+    let mut passage = Passage::default();
+    let header = read_sound(input, journal_id, &mut passage)?;
+    read_hashed(input, &header, path, limits, session_capacity, &mut passage)
+}
+
+fn read_hashed(
+    input: &mut (impl Read + Seek),
+    header: &Header,
+    path: &Path,
+    limits: &Limits,
+    session_capacity: u32,
+    passage: &mut Passage<'_>,
+) -> io::Result<Loaded> {
     input.seek(SeekFrom::Start(HEADER_BYTES as u64))?;
-    let mut payload = BufReader::with_capacity(1 << 20, input.take(header.payload_bytes));
+    let told = Told::new(input, header.payload_bytes, header, passage);
+    let mut payload = BufReader::with_capacity(1 << 20, told);
     let sessions = SessionTable::read_snapshot(session_capacity, &mut payload)?;
     let engine = Engine::read_snapshot(limits, &mut payload)?;
     if engine.sequence() != header.sequence {
@@ -356,6 +443,40 @@ pub fn read_from(
 /// The command of the snapshot in `input`, where its header is good.
 pub fn sequence_in(input: &mut (impl Read + Seek)) -> io::Result<u64> {
     Ok(read_header(input)?.sequence)
+}
+
+/// A payload on its way in: it passes twice, to be hashed and to be read.
+struct Told<'a, 'b, R> {
+    inner: R,
+    left: u64,
+    passed: u64,
+    of: u64,
+    passage: &'a mut Passage<'b>,
+}
+
+impl<'a, 'b, R> Told<'a, 'b, R> {
+    fn new(inner: R, passed: u64, header: &Header, passage: &'a mut Passage<'b>) -> Self {
+        Told {
+            inner,
+            left: header.payload_bytes,
+            passed,
+            of: header.payload_bytes * 2,
+            passage,
+        }
+    }
+}
+
+impl<R: Read> Read for Told<'_, '_, R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let room = into
+            .len()
+            .min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let read = self.inner.read(&mut into[..room])?;
+        self.left -= read as u64;
+        self.passed += read as u64;
+        self.passage.tell(self.passed, Some(self.of));
+        Ok(read)
+    }
 }
 
 fn read_header(input: &mut (impl Read + Seek)) -> io::Result<Header> {

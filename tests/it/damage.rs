@@ -205,7 +205,7 @@ fn files_cut_short_grown_swapped_and_foreign_are_named() {
 #[test]
 fn every_flipped_byte_of_a_snapshot_is_seen() {
     let (_dir, config) = directory();
-    assert_eq!(millrace("snapshot", &config.dir, &[]).0, 0);
+    assert_eq!(millrace("snapshot", &config.dir, &["--fast"]).0, 0);
     let path = snapshot_store::path_of(&config.dir, LAST);
     let sound = std::fs::read(&path).unwrap();
     let load = || snapshot_store::load(&path, &config.limits, config.sessions);
@@ -260,7 +260,7 @@ fn every_flipped_byte_of_a_snapshot_is_seen() {
 #[test]
 fn a_snapshot_of_another_journal_is_passed_over() {
     let ((_dir, config), (_other, other)) = (directory(), directory());
-    assert_eq!(millrace("snapshot", &other.dir, &[]).0, 0);
+    assert_eq!(millrace("snapshot", &other.dir, &["--fast"]).0, 0);
     let name = snapshot_store::path_of(Path::new(""), LAST);
     std::fs::copy(other.dir.join(&name), config.dir.join(&name)).unwrap();
     let (_inline, recovery) = Inline::open(&config).unwrap();

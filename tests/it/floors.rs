@@ -10,6 +10,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("protocol", &[]),
     ("telemetry", &["protocol"]),
     ("memory", &[]),
+    ("background", &[]),
     ("ring_file", &[]),
     ("prefetch", &[]),
     ("engine", &["protocol", "memory", "prefetch"]),
@@ -30,7 +31,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "replay",
         &[
-            "protocol", "engine", "session", "pipeline", "config", "prefetch",
+            "protocol",
+            "engine",
+            "session",
+            "pipeline",
+            "config",
+            "prefetch",
+            "background",
         ],
     ),
     ("history", &["protocol", "engine", "session", "replay"]),

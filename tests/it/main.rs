@@ -23,6 +23,7 @@ mod recovery;
 mod scenarios;
 mod settlement_model;
 mod shared_memory;
+mod snapshots;
 mod solver;
 mod solver_cases;
 mod stats;

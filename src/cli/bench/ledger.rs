@@ -91,7 +91,7 @@ fn rows(args: &Args) -> Vec<Row> {
         transfers,
         theirs,
     };
-    let (many, rounds) = (args.commands, args.rounds as u64);
+    let (many, rounds) = (args.commands, super::rounds(args) as u64);
     if args.batch.is_some() || args.sessions.is_some() {
         let (sessions, batch) = (args.sessions.unwrap_or(1), args.batch.unwrap_or(1));
         let name = format!("{} by {}", grouped(sessions as u64), grouped(batch as u64));

@@ -501,7 +501,7 @@ impl<'a> Life<'a> {
     }
 
     fn snapshot(&self) -> Result<(), String> {
-        self.millrace(&["snapshot"]).map(drop)
+        self.millrace(&["snapshot", "--fast"]).map(drop)
     }
 
     /// Runs a verb on the directory; what it printed.
