@@ -163,7 +163,11 @@ impl Passing {
 
 impl Write for Passing {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let room = self.piece() - (self.at - self.settled).min(self.piece() as u64 - 1) as usize;
+        let room = match self.pace {
+            // A piece that has begun is filled; a full one was settled.
+            Some(_) => PIECE_BYTES - (self.at - self.settled) as usize,
+            None => AT_ONCE_BYTES,
+        };
         let bytes = &bytes[..bytes.len().min(room)];
         if let Some(pace) = &mut self.pace {
             pace.pass(bytes.len() as u64);
@@ -288,6 +292,17 @@ mod tests {
         assert_eq!(passing.write(&big[..100]).unwrap(), 100);
         assert_eq!(passing.write(&big).unwrap(), PIECE_BYTES - 100);
         assert_eq!(passing.settled, 2 * PIECE_BYTES as u64);
+    }
+
+    #[test]
+    fn without_a_pace_every_call_takes_all_it_may() {
+        let file = tempfile::tempfile().unwrap();
+        let mut passing = Passing::new(file, 0, None);
+        let big = vec![7; AT_ONCE_BYTES + 1];
+        for _ in 0..3 {
+            assert_eq!(passing.write(&big).unwrap(), AT_ONCE_BYTES);
+        }
+        assert_eq!(passing.write(&big[..10]).unwrap(), 10);
     }
 
     #[test]
