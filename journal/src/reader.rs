@@ -425,7 +425,11 @@ pub(crate) fn present(storage: &dyn Storage) -> Result<Present, Problem> {
         }
         .into());
     }
-    Present::judge(storage, &indices)
+    let present = Present::judge(storage, &indices)?;
+    if !storage.is_locked() {
+        segment::refuse_lost_tail(storage, present.last)?;
+    }
+    Ok(present)
 }
 
 /// Refuses a first segment that does not continue what was archived before it.

@@ -96,6 +96,7 @@ pub(crate) fn survey(
     }
     let present = Present::judge(storage, &indices)?;
     let last = present.last;
+    segment::refuse_lost_tail(storage, last)?;
     let name = format::segment_name(last);
     let advice = "check its permissions and the disk";
     storage

@@ -249,6 +249,29 @@ fn is_unfinished(link: &Link) -> bool {
         || chain_words.into_iter().any(|word| word == [0; 8])
 }
 
+/// Refuses a journal whose last segment is gone. A spare is made for the segment that comes next, and only
+/// when the name of the one before is durable: one that is for a later segment than the next proves
+/// that there were others. For when no writer is at work on the spare.
+pub(crate) fn refuse_lost_tail(storage: &dyn Storage, last: u64) -> Result<(), Problem> {
+    let path = storage.path_of(format::SPARE_NAME);
+    let Ok(spare) = storage.open(format::SPARE_NAME, Access::Follow) else {
+        return Ok(());
+    };
+    // A spare whose label is not sound was never finished, and proves nothing.
+    let Ok(label) = read_label(spare.mapping(), &path) else {
+        return Ok(());
+    };
+    if label.index <= last + 1 {
+        return Ok(());
+    }
+    let tail = Segment::open(storage, last, Access::Follow)?;
+    if tail.label.journal_id != label.journal_id {
+        return Ok(());
+    }
+    let path = storage.path_of(&format::segment_name(last + 1));
+    Err(Defect::MissingSegment { path }.into())
+}
+
 fn read_label(map: &Mapping, path: &std::path::Path) -> Result<Label, Problem> {
     if map.len() < FRAMES_OFFSET {
         let (path, found) = (path.to_owned(), map.len() as u64);

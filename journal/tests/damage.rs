@@ -217,8 +217,9 @@ fn a_zeroed_page_in_the_middle_is_damage_and_not_the_end() {
 
 #[test]
 fn missing_segments_are_named() {
-    for missing in [1, 2] {
-        let storage = journal();
+    // The last one, too: the spare was made for the segment after it.
+    for missing in 1..=last_segment(&with_spare()) {
+        let storage = with_spare();
         storage.remove(&name(missing)).unwrap();
         let path = storage.path_of(&name(missing));
         let expected = Defect::MissingSegment { path };
@@ -228,6 +229,55 @@ fn missing_segments_are_named() {
             matches!(Reader::open_in(Arc::new(storage)), Err(ReadError::Defect(found)) if found == expected)
         );
     }
+}
+
+fn last_segment(storage: &FaultyStorage) -> u64 {
+    (1..)
+        .take_while(|index| storage.names().unwrap().contains(&name(*index)))
+        .last()
+        .expect("some")
+}
+
+/// [`journal`] with the spare that its writer leaves.
+fn with_spare() -> FaultyStorage {
+    let storage = journal();
+    let (writer, _) = open(&storage).unwrap();
+    let is_labelled = || {
+        let there = storage.names().unwrap().contains(&"spare".to_string());
+        there
+            && storage.read_file("spare")[..64]
+                .iter()
+                .any(|byte| *byte != 0)
+    };
+    while !is_labelled() {
+        std::thread::yield_now();
+    }
+    writer.close().unwrap();
+    storage
+}
+
+#[test]
+fn several_missing_segments_at_the_end_are_named_by_the_first() {
+    let storage = with_spare();
+    let last = last_segment(&storage);
+    for missing in (last - 1)..=last {
+        storage.remove(&name(missing)).unwrap();
+    }
+    let path = storage.path_of(&name(last - 1));
+    let expected = Defect::MissingSegment { path };
+    assert!(matches!(open(&storage), Err(OpenError::Defect(found)) if found == expected));
+    // Whoever takes the spare away as well takes the proof.
+    storage.remove("spare").unwrap();
+    assert!(open(&storage).is_ok());
+}
+
+#[test]
+fn a_spare_of_another_journal_proves_nothing() {
+    let (storage, other) = (with_spare(), with_spare());
+    let last = last_segment(&storage);
+    storage.write_file("spare", &other.read_file("spare"));
+    storage.remove(&name(last)).unwrap();
+    assert!(open(&storage).is_ok());
 }
 
 #[test]
@@ -265,7 +315,7 @@ fn swapped_segments_are_refused() {
 
 #[test]
 fn a_segment_of_another_journal_is_refused() {
-    let (storage, other) = (journal(), journal());
+    let (storage, other) = (with_spare(), with_spare());
     storage.write_file(&name(2), &other.read_file(&name(2)));
     assert!(matches!(
         open(&storage),
