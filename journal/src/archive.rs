@@ -8,18 +8,20 @@
 //! ```
 //! Whatever ends this between two steps, the segment is whole in one place at least and the journal opens;
 //! doing it again goes on where it ended. The writer is not asked: it looks at its tail only, and a
-//! reader that has a segment mapped keeps it.
+//! reader that has a segment mapped keeps it. Both directories are locked against other archives: of two
+//! at once from one journal, the later would write the earlier's note back.
 //!
 //! What is needed is for the caller to say: every record behind `upto` stays. Those up to it that stay
 //! in a later segment are synced first, so that no power loss leaves less than the caller counts on.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use crate::archived::{Archived, DRAFT_NAME, NOTE_NAME, Note, Present};
+use crate::archived::{self, Archived, DRAFT_NAME, NOTE_NAME, Note, Present};
 use crate::chain::ContentHash;
+use crate::destination::{self, check_destination};
 use crate::error::{Fault, Problem, ReadError};
 use crate::format::{self, FRAME_HEADER_BYTES, KIND_PAD, LINK_OFFSET, Link};
 use crate::reader;
@@ -50,9 +52,29 @@ pub enum ArchiveError {
         /// The directory.
         path: PathBuf,
     },
-    /// Another process archives to the same directory.
+    /// Another archive runs, from the same directory or to it.
     InUse {
         /// The directory.
+        path: PathBuf,
+    },
+    /// The destination is the directory of a writer.
+    Used {
+        /// The file that shows it.
+        path: PathBuf,
+    },
+    /// The destination has a segment of another journal.
+    OtherJournal {
+        /// The segment.
+        path: PathBuf,
+    },
+    /// The destination has a link, or something else that is no file, in a segment's place.
+    NoFile {
+        /// What is there.
+        path: PathBuf,
+    },
+    /// What the destination has in a segment's place is the journal's own file.
+    SameFile {
+        /// Its name there.
         path: PathBuf,
     },
     /// The destination has another file of that name.
@@ -81,8 +103,32 @@ impl fmt::Display for ArchiveError {
                 path.display()
             ),
             ArchiveError::InUse { path } => {
-                write!(f, "another process archives to {}", path.display())
+                write!(
+                    f,
+                    "another archive of or to {} is running: let it end first",
+                    path.display()
+                )
             }
+            ArchiveError::Used { path } => write!(
+                f,
+                "{} is there, so that is a node's directory and no place for an archive: name another one",
+                path.display()
+            ),
+            ArchiveError::OtherJournal { path } => write!(
+                f,
+                "{} is a segment of another journal: name another directory",
+                path.display()
+            ),
+            ArchiveError::NoFile { path } => write!(
+                f,
+                "{} is a link or no file, and a copy has to be one: move it away",
+                path.display()
+            ),
+            ArchiveError::SameFile { path } => write!(
+                f,
+                "{} is the journal's own file under another name, not a copy of it: name another directory",
+                path.display()
+            ),
             ArchiveError::Occupied { path } => write!(
                 f,
                 "{} is there already and is not a copy of the segment of that name: move it away",
@@ -104,6 +150,10 @@ impl std::error::Error for ArchiveError {
             ArchiveError::Io { source, .. } => Some(source),
             ArchiveError::SamePlace { .. }
             | ArchiveError::InUse { .. }
+            | ArchiveError::Used { .. }
+            | ArchiveError::OtherJournal { .. }
+            | ArchiveError::NoFile { .. }
+            | ArchiveError::SameFile { .. }
             | ArchiveError::Occupied { .. } => None,
         }
     }
@@ -129,13 +179,9 @@ pub fn archive(
     upto: u64,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Moved, ArchiveError> {
+    check_destination(dir, to)?;
     make_dir(to)?;
-    if same_place(dir, to) {
-        return Err(ArchiveError::SamePlace {
-            path: to.to_owned(),
-        });
-    }
-    let _lock = lock(to)?;
+    let _locks = [destination::lock(dir)?, destination::lock(to)?];
     let storage = MappedFiles::at(dir);
     let moved = candidates(&storage, upto)?;
     if moved.segments.is_empty() {
@@ -206,12 +252,15 @@ fn move_one(storage: &MappedFiles, dir: &Path, to: &Path, index: u64) -> Result<
     let source = check(storage, index, &link)?;
     let (copy, draft) = (to.join(&name), to.join(format!("{name}.draft")));
     let archive = MappedFiles::at(to);
-    if copy.exists() {
+    if let Some(there) = destination::existing(&copy, &source.path)? {
         let same = check(&archive, index, &link)
             .is_ok_and(|there| there.label.segment_id == source.label.segment_id);
         if !same {
             return Err(ArchiveError::Occupied { path: copy });
         }
+        // Whoever put it there need not have synced it.
+        let synced = there.sync_all();
+        synced.map_err(|source| failed("sync", &copy, source))?;
     } else {
         copy_file(&source.path, &draft)?;
         check_file(&archive, &format!("{name}.draft"), index, &link)?;
@@ -219,6 +268,7 @@ fn move_one(storage: &MappedFiles, dir: &Path, to: &Path, index: u64) -> Result<
     }
     sync_dir(to)?;
     write_note(
+        storage,
         dir,
         &Archived {
             segments: index,
@@ -284,7 +334,15 @@ fn check_file(
 
 fn copy_file(from: &Path, to: &Path) -> Result<(), ArchiveError> {
     let mut source = File::open(from).map_err(|error| failed("open", from, error))?;
-    let mut copy = File::create(to).map_err(|error| failed("make", to, error))?;
+    // What an archive before this one left is removed, not written over: it could be a name of `from`.
+    match fs::remove_file(to) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(failed("remove", to, error));
+        }
+        _ => {}
+    }
+    let copy = OpenOptions::new().write(true).create_new(true).open(to);
+    let mut copy = copy.map_err(|error| failed("make", to, error))?;
     let mut piece = vec![0; PIECE_BYTES];
     loop {
         let count = io::Read::read(&mut source, &mut piece);
@@ -300,7 +358,15 @@ fn copy_file(from: &Path, to: &Path) -> Result<(), ArchiveError> {
     copy.sync_all().map_err(|error| failed("sync", to, error))
 }
 
-fn write_note(dir: &Path, archived: &Archived) -> Result<(), ArchiveError> {
+/// Writes the note, unless the one there says that more was archived: segments that were put back may go
+/// again, and those behind them are gone all the same.
+fn write_note(storage: &MappedFiles, dir: &Path, archived: &Archived) -> Result<(), ArchiveError> {
+    let known = archived::read(storage)?;
+    if known.is_some_and(|known| {
+        known.journal_id == archived.journal_id && known.segments > archived.segments
+    }) {
+        return sync_dir(dir);
+    }
     let (draft, path) = (dir.join(DRAFT_NAME), dir.join(NOTE_NAME));
     let note = Note::of(archived);
     let write = || -> io::Result<()> {
@@ -323,33 +389,104 @@ fn make_dir(to: &Path) -> Result<(), ArchiveError> {
         .map_err(|source| failed("make", to, source))
 }
 
-fn same_place(dir: &Path, to: &Path) -> bool {
-    match (dir.canonicalize(), to.canonicalize()) {
-        (Ok(dir), Ok(to)) => dir == to,
-        _ => false,
-    }
-}
-
-fn lock(to: &Path) -> Result<File, ArchiveError> {
-    let dir = File::open(to).map_err(|source| failed("open", to, source))?;
-    match dir.try_lock() {
-        Ok(()) => Ok(dir),
-        Err(TryLockError::WouldBlock) => Err(ArchiveError::InUse {
-            path: to.to_owned(),
-        }),
-        Err(TryLockError::Error(source)) => Err(failed("lock", to, source)),
-    }
-}
-
 fn sync_dir(dir: &Path) -> Result<(), ArchiveError> {
     let synced = File::open(dir).and_then(|dir| dir.sync_all());
     synced.map_err(|source| failed("sync", dir, source))
 }
 
-fn failed(doing: &'static str, path: &Path, source: io::Error) -> ArchiveError {
+pub(crate) fn failed(doing: &'static str, path: &Path, source: io::Error) -> ArchiveError {
     ArchiveError::Io {
         doing,
         path: path.to_owned(),
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Options, Reader, Writer};
+    use std::collections::BTreeSet;
+
+    /// Segments of a mebibyte; the last record of each but the last.
+    fn journal(dir: &Path, segments: u64) -> Vec<u64> {
+        let options = Options {
+            segment_bytes: 1 << 20,
+            ..Options::default()
+        };
+        let (mut writer, _) = Writer::open(dir, options).unwrap();
+        let (mut ends, mut path) = (Vec::new(), writer.segment_path().to_owned());
+        while (ends.len() as u64) < segments - 1 {
+            let sequence = writer.append(&[7; 200_000]).unwrap();
+            if writer.segment_path() != path {
+                writer.segment_path().clone_into(&mut path);
+                ends.push(sequence - 1);
+            }
+        }
+        writer.close().unwrap();
+        ends
+    }
+
+    fn segments(dir: &Path) -> BTreeSet<u64> {
+        let names = MappedFiles::at(dir).names().unwrap();
+        names
+            .iter()
+            .filter_map(|name| format::segment_index(name))
+            .collect()
+    }
+
+    fn note(dir: &Path) -> u64 {
+        archived::read(&MappedFiles::at(dir))
+            .unwrap()
+            .unwrap()
+            .segments
+    }
+
+    #[test]
+    fn the_note_is_never_lowered() {
+        let root = tempfile::tempdir().unwrap();
+        let (dir, to) = (root.path().join("dir"), root.path().join("to"));
+        fs::create_dir(&dir).unwrap();
+        let ends = journal(&dir, 4);
+        archive(&dir, &to, ends[2], &mut |_, _| ()).unwrap();
+        assert_eq!((note(&dir), segments(&to)), (3, (1..=3).collect()));
+        for index in 1..=3 {
+            let name = format::segment_name(index);
+            fs::copy(to.join(&name), dir.join(&name)).unwrap();
+        }
+        archive(&dir, &root.path().join("other"), ends[0], &mut |_, _| ()).unwrap();
+        assert_eq!((note(&dir), segments(&dir)), (3, (2..=4).collect()));
+        for index in 2..=3 {
+            fs::remove_file(dir.join(format::segment_name(index))).unwrap();
+        }
+        Reader::open(&dir).unwrap();
+    }
+
+    #[test]
+    fn one_archive_of_a_directory_runs_at_a_time() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("dir");
+        fs::create_dir(&dir).unwrap();
+        let upto = journal(&dir, 3)[1];
+        let to = |name| root.path().join(name);
+        let held = destination::lock(&dir).unwrap();
+        let refused = archive(&dir, &to("first"), upto, &mut |_, _| ());
+        assert!(matches!(refused, Err(ArchiveError::InUse { path }) if path == dir));
+        assert_eq!(segments(&dir), (1..=3).collect());
+        held.unlock().unwrap();
+        let ran = std::thread::scope(|scope| {
+            let run = |name| {
+                let (dir, to) = (&dir, to(name));
+                scope.spawn(move || archive(dir, &to, upto, &mut |_, _| ()).is_ok())
+            };
+            let both = [run("first"), run("second")];
+            both.map(|run| run.join().unwrap())
+        });
+        assert!(ran.contains(&true), "{ran:?}");
+        let mut all = segments(&to("first"));
+        all.append(&mut segments(&to("second")));
+        assert_eq!((note(&dir), all), (2, (1..=2).collect()));
+        assert_eq!(segments(&dir), (3..=3).collect());
+        Reader::open(&dir).unwrap();
     }
 }

@@ -13,10 +13,10 @@ use std::path::PathBuf;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::error::{Damage, Defect, Fault, IoFault, Problem};
+use crate::error::{Damage, Defect, Fault, IoFault, Problem, ReadError};
 use crate::format;
 use crate::segment;
-use crate::storage::{Access, Storage};
+use crate::storage::{Access, MappedFiles, Storage};
 
 /// The note's file.
 pub(crate) const NOTE_NAME: &str = "archived";
@@ -183,6 +183,17 @@ pub(crate) fn refuse_emptied(storage: &dyn Storage) -> Result<(), Problem> {
             Err(Defect::MissingSegment { path }.into())
         }
     }
+}
+
+/// The archived segments of a journal that are in none of the places given, in order.
+pub fn missing(files: impl Into<MappedFiles>) -> Result<Vec<u64>, ReadError> {
+    let storage = files.into();
+    let Some(archived) = read(&storage)? else {
+        return Ok(Vec::new());
+    };
+    let (here, _) = segment::list(&storage)?;
+    let gone = (1..=archived.segments).filter(|index| here.binary_search(index).is_err());
+    Ok(gone.collect())
 }
 
 pub(crate) fn defect(storage: &dyn Storage, archived: &Archived) -> Defect {

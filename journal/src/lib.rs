@@ -27,6 +27,7 @@ mod archive;
 mod archived;
 mod batch;
 mod chain;
+mod destination;
 mod error;
 mod evidence;
 mod format;
@@ -46,8 +47,9 @@ mod verify;
 mod writer;
 
 pub use archive::{ArchiveError, Moved, archivable, archive};
-pub use archived::Archived;
+pub use archived::{Archived, missing};
 pub use batch::Batch;
+pub use destination::check_destination;
 pub use error::{
     AppendError, CommitError, Damage, Defect, Fault, IoFault, OpenError, ReadError, Stopped,
 };

@@ -4,8 +4,8 @@ use super::terminal::{Progress, grouped};
 use super::{CliError, settings};
 use crate::config::Config;
 use crate::history::{History, HistoryError};
-use crate::replay::snapshot_store;
-use millrace_journal::{Moved, Reader, archivable, archive};
+use crate::replay::{limits_file, snapshot_store};
+use millrace_journal::{ArchiveError, Moved, Reader, archivable, archive, check_destination};
 use std::path::{Path, PathBuf};
 
 /// Move the journal's segments that lie wholly before the oldest kept snapshot to another directory.
@@ -38,14 +38,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     settings::limits_of(&args.dir)?;
-    if let (Ok(dir), Ok(to)) = (args.dir.canonicalize(), args.to.canonicalize())
-        && dir == to
-    {
-        return Err(CliError::Usage(format!(
-            "--to {} is the journal's own directory: name another one",
-            args.to.display()
-        )));
-    }
+    refuse_places(&args.dir, &args.to)?;
     let keep = match (args.keep, &args.config) {
         (Some(keep), _) => keep,
         (None, Some(path)) => {
@@ -76,9 +69,37 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     });
     drop(bar);
     let moved = moved.map_err(CliError::failed)?;
+    if moved.segments.is_empty() {
+        say!("nothing to move: another archive has moved them meanwhile");
+        return Ok(());
+    }
     say!("moved {}", sentence(&moved, &args.to));
     say!("they end before {}", kept.describe());
     Ok(())
+}
+
+/// Refuses a place that is none for an archive, whether or not anything is to be moved.
+fn refuse_places(dir: &Path, to: &Path) -> Result<(), CliError> {
+    check_destination(dir, to).map_err(|error| match error {
+        ArchiveError::SamePlace { .. } => CliError::Usage(format!("--to {error}")),
+        error => CliError::failed(error),
+    })?;
+    let snapshots = match snapshot_store::list(to) {
+        Ok(listed) => listed,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => {
+            return Err(CliError::Failed(format!(
+                "cannot list {}: {error}",
+                to.display()
+            )));
+        }
+    };
+    let limits = limits_file::path_in(to);
+    let found = limits.is_file().then_some(limits);
+    match found.or(snapshots.into_iter().next().map(|(_, path)| path)) {
+        Some(path) => Err(CliError::failed(ArchiveError::Used { path })),
+        None => Ok(()),
+    }
 }
 
 fn sentence(moved: &Moved, to: &Path) -> String {

@@ -28,6 +28,19 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     let limits = settings::limits_of(&args.dir)?;
     let journal = args.archive.journal_of(&args.dir)?;
     let unsound = |why: String| CliError::Failed(format!("unsound: {why}"));
+    if let Some(archive) = &args.archive.archive {
+        let missing = millrace_journal::missing(journal.clone());
+        let missing = missing.map_err(|error| unsound(error.to_string()))?;
+        if !missing.is_empty() {
+            return Err(unsound(format!(
+                "{} of {} were archived and are not in {}: say where they are, or leave out --archive to \
+                 check what is left",
+                segments(&missing),
+                args.dir.display(),
+                archive.display()
+            )));
+        }
+    }
     let mut bar = Progress::new(0, "bytes");
     let verified = millrace_journal::verify(journal.clone(), &mut |done, total| {
         bar.set_total(total);
@@ -80,6 +93,13 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     say!("digest {}", hex(&engine.digest()));
     say!("sound");
     Ok(())
+}
+
+/// Segments in words: runs of them, such as "segments 1 to 3, 5 to 5".
+fn segments(indices: &[u64]) -> String {
+    let runs = indices.chunk_by(|one, next| one + 1 == *next);
+    let runs = runs.map(|run| format!("{} to {}", run[0], run[run.len() - 1]));
+    format!("segments {}", runs.collect::<Vec<_>>().join(", "))
 }
 
 /// What is wrong, and what that means for who starts a node here.

@@ -11,6 +11,11 @@ use std::path::{Path, PathBuf};
 
 const NAME: &str = "limits.toml";
 
+/// Where the file is in a directory.
+pub fn path_in(dir: &Path) -> PathBuf {
+    dir.join(NAME)
+}
+
 /// What can be wrong with the file.
 #[derive(Debug)]
 pub enum LimitsError {

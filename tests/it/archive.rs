@@ -406,3 +406,159 @@ fn a_node_goes_on_while_its_journal_is_archived() {
     assert_eq!((sequence, digest), (engine.sequence(), engine.digest()));
     assert_eq!(place.with_archive("verify", &[]).0, 0);
 }
+
+#[test]
+fn a_copy_is_a_file_of_its_own() {
+    let place = place();
+    let whole = place.recovered();
+    std::fs::create_dir(&place.archive).unwrap();
+    let (own, there) = (
+        place.config.dir.join(name_of(1)),
+        place.archive.join(name_of(1)),
+    );
+    for more in [&[][..], &["--dry-run"]] {
+        std::os::unix::fs::symlink(&own, &there).unwrap();
+        let (code, out, complaint) = place.archive(more);
+        assert_eq!((code, out.as_str()), (1, ""));
+        assert!(complaint.contains("is a link or no file"), "{complaint}");
+        std::fs::remove_file(&there).unwrap();
+    }
+    std::fs::hard_link(&own, &there).unwrap();
+    let (code, _, complaint) = place.archive(&[]);
+    assert_eq!(code, 1);
+    assert!(
+        complaint.contains("own file under another name"),
+        "{complaint}"
+    );
+    std::fs::remove_file(&there).unwrap();
+    // The name on the way, too: nothing is written through it.
+    let draft = place.archive.join(format!("{}.draft", name_of(1)));
+    let before = std::fs::read(place.config.dir.join(name_of(3))).unwrap();
+    std::os::unix::fs::symlink(place.config.dir.join(name_of(3)), draft).unwrap();
+    // One that was copied by hand is taken.
+    std::fs::copy(
+        place.config.dir.join(name_of(2)),
+        place.archive.join(name_of(2)),
+    )
+    .unwrap();
+    let (code, _, complaint) = place.archive(&[]);
+    assert_eq!((code, complaint.as_str()), (0, ""));
+    assert!(std::fs::read(place.config.dir.join(name_of(3))).unwrap() == before);
+    assert_eq!((place.archived(), place.left()), (set(1..=2), set(3..=3)));
+    assert_eq!(place.recovered(), whole);
+    // The directory itself by another name.
+    let link = place.archive.with_extension("link");
+    std::os::unix::fs::symlink(&place.config.dir, &link).unwrap();
+    let (code, _, complaint) = place.millrace("archive", &["--to", link.to_str().unwrap()]);
+    assert_eq!(code, 2);
+    assert!(
+        complaint.contains("is the journal's own directory"),
+        "{complaint}"
+    );
+}
+
+#[test]
+fn verify_with_an_archive_that_lacks_segments_is_unsound() {
+    let place = place();
+    // Nothing was archived: an archive with nothing in it lacks nothing.
+    std::fs::create_dir(&place.archive).unwrap();
+    assert_eq!(place.with_archive("verify", &[]).0, 0);
+    assert_eq!(place.archive(&[]).0, 0);
+    assert_eq!(place.with_archive("verify", &[]).0, 0);
+    let refused = |archive: &Path, names: &str| {
+        let (code, out, complaint) =
+            place.millrace("verify", &["--archive", archive.to_str().unwrap()]);
+        assert_eq!((code, out.as_str()), (1, ""));
+        let wanted = format!("unsound: {names} of ");
+        assert!(complaint.contains(&wanted), "{complaint}");
+        let wanted = format!("were archived and are not in {}", archive.display());
+        assert!(complaint.contains(&wanted), "{complaint}");
+    };
+    let elsewhere = tempfile::tempdir().unwrap();
+    refused(elsewhere.path(), "segments 1 to 2");
+    refused(&place.config.dir, "segments 1 to 2");
+    std::fs::remove_file(place.archive.join(name_of(2))).unwrap();
+    refused(&place.archive, "segments 2 to 2");
+    assert_eq!(place.millrace("verify", &[]).0, 0);
+}
+
+#[test]
+fn a_directory_of_a_node_or_of_another_journal_is_no_archive() {
+    let place = place();
+    std::fs::create_dir(&place.archive).unwrap();
+    let snapshot = snapshot_store::path_of(Path::new(""), 7);
+    for name in [
+        "LOCK",
+        "spare",
+        "archived",
+        "limits.toml",
+        snapshot.to_str().unwrap(),
+    ] {
+        std::fs::write(place.archive.join(name), "").unwrap();
+        for more in [&[][..], &["--dry-run"]] {
+            let (code, out, complaint) = place.archive(more);
+            assert_eq!((code, out.as_str()), (1, ""), "{name}");
+            assert!(complaint.contains(name), "{complaint}");
+            assert!(complaint.contains("no place for an archive"), "{complaint}");
+        }
+        std::fs::remove_file(place.archive.join(name)).unwrap();
+    }
+    let other = self::place();
+    for name in [name_of(1), name_of(3)] {
+        let to = place.archive.join(&name);
+        std::fs::copy(other.config.dir.join(name), &to).unwrap();
+        let (code, out, complaint) = place.archive(&[]);
+        assert_eq!((code, out.as_str()), (1, ""));
+        assert!(
+            complaint.contains("is a segment of another journal"),
+            "{complaint}"
+        );
+        std::fs::remove_file(to).unwrap();
+    }
+    assert_eq!(place.left(), set(1..=3));
+    assert_eq!(place.archive(&[]).0, 0);
+}
+
+#[test]
+fn a_dry_run_refuses_what_the_run_refuses() {
+    let place = place();
+    let file = place.archive.with_extension("file");
+    std::fs::write(&file, "").unwrap();
+    for to in [place.archive.join("below"), file.join("below"), file] {
+        let to = to.to_str().unwrap();
+        let dry = place.millrace("archive", &["--to", to, "--dry-run"]);
+        assert_eq!(dry.0, 1, "{dry:?}");
+        assert!(dry.2.contains(to), "{dry:?}");
+        assert_eq!(place.millrace("archive", &["--to", to]), dry);
+    }
+    assert_eq!(place.left(), set(1..=3));
+}
+
+#[test]
+fn one_archive_of_a_directory_runs_at_a_time() {
+    let place = place();
+    let held = std::fs::File::open(&place.config.dir).unwrap();
+    held.try_lock().unwrap();
+    let (code, out, complaint) = place.archive(&[]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(
+        complaint.contains("another archive of or to "),
+        "{complaint}"
+    );
+    assert_eq!(place.left(), set(1..=3));
+    held.unlock().unwrap();
+    let other = place.archive.with_extension("other");
+    let codes = std::thread::scope(|scope| {
+        let second = scope.spawn(|| {
+            place
+                .millrace("archive", &["--to", other.to_str().unwrap()])
+                .0
+        });
+        [place.archive(&[]).0, second.join().unwrap()]
+    });
+    assert!(codes.contains(&0), "{codes:?}");
+    let mut all = place.archived();
+    all.append(&mut segments(&other));
+    assert_eq!((all, place.left()), (set(1..=2), set(3..=3)));
+    assert_eq!(place.recovered().0, LAST);
+}
