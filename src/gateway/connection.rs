@@ -28,6 +28,8 @@ pub struct Connection<S> {
     pub(super) watches: bool,
     /// Which.
     pub(super) watched: Watched,
+    /// From which command on.
+    pub(super) watches_from: u64,
     pub(super) catch_up: Option<CatchUp>,
     /// Whether the socket may hold something to read.
     pub(super) readable: bool,
@@ -81,6 +83,7 @@ impl<S: Stream> Connection<S> {
             session: 0,
             watches: false,
             watched: Watched::default(),
+            watches_from: 0,
             catch_up: None,
             readable: true,
             writable: true,

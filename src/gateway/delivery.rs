@@ -53,6 +53,7 @@ impl<S: Stream> Connection<S> {
         event.header.session == self.session
             || (self.watches
                 && event.header.flags & QUERY_ANSWER == 0
+                && event.header.sequence >= self.watches_from
                 && self.watched.admits(event))
     }
 
@@ -369,6 +370,20 @@ mod tests {
         connection.deliver(&reply, window.push(&reply));
         assert_eq!(connection.catch_up(&window, 2, &mut 100), Caught::Up);
         assert_eq!(sent(&mut connection), ["gone 5..6", "6"]);
+    }
+
+    /// A simulation found it: a command with more events than the window keeps was half out when a watch
+    /// was told to begin behind it, and was sent its other half.
+    #[test]
+    fn a_watch_begins_with_a_whole_command() {
+        let mut connection = connection(9);
+        connection.watches = true;
+        connection.watches_from = 5;
+        let mut event = event(1, 70, 3, 4);
+        event.header.sequence = 4;
+        assert!(!connection.wants(&event));
+        event.header.sequence = 5;
+        assert!(connection.wants(&event));
     }
 
     /// A simulation found it: a client that lagged and asked for an old reply again was sent what was left

@@ -912,6 +912,7 @@ impl<S: Stream> Connections<S> {
         self.watchers.push(at);
         let from = watch.from_sequence;
         if from == 0 {
+            connection.watches_from = 0;
             // So that it can go on from there, also where it hears nothing for long.
             connection.say(&Welcome {
                 session: connection.session,
@@ -920,11 +921,13 @@ impl<S: Stream> Connections<S> {
                 at: (connection.host.clock)(),
             });
         } else {
+            // Of a command that is longer than the window, the end may still be to come.
+            connection.watches_from = from.max(window.complete_from());
             if from < window.complete_from() {
                 connection.refuse(SessionError::RepliesGone, 0, window.complete_from());
             }
             if from <= ingress.progress().executed.get() {
-                connection.lag_from(window.position_of(from.max(window.complete_from())));
+                connection.lag_from(window.position_of(connection.watches_from));
             }
         }
     }

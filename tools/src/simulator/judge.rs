@@ -75,12 +75,12 @@ impl Judge {
 
     /// A life has begun: replays all of its journal. Returns the digest of that.
     pub fn begin_life(&mut self, disk: &Disk) -> Result<[u8; 32], String> {
-        self.partial.clear();
         let mut reader = Reader::open_in(Arc::new(disk.exempt())).map_err(|e| e.to_string())?;
         let limits = self.scene.limits().clone();
         let mut engine = Engine::new(&limits);
         let mut sessions = SessionTable::new(1_024);
-        let known = self.sequence();
+        // Of a command whose first events had left, the last life's end took the rest.
+        let known = self.sequence() + u64::from(!self.partial.is_empty());
         follow_on(&mut reader, None, &mut engine, &mut sessions, self)
             .map_err(|e| e.to_string())?;
         if engine.sequence() < known {
@@ -89,6 +89,7 @@ impl Judge {
                 engine.sequence()
             ));
         }
+        self.partial.clear();
         engine.audit()?;
         self.scene.compare(&engine)?;
         self.reader = Some(reader);
@@ -98,7 +99,6 @@ impl Judge {
     /// The life has ended.
     pub fn end_life(&mut self) {
         self.reader = None;
-        self.partial.clear();
     }
 
     /// An event that the gateway is about to get.
@@ -224,6 +224,14 @@ impl Watcher for Judge {
         _engine: &Engine,
     ) -> Result<(), String> {
         let Some(record) = self.records.get(sequence as usize - 1) else {
+            let said = std::mem::take(&mut self.partial);
+            if !said
+                .iter()
+                .map(hash_of_event)
+                .eq(events.iter().take(said.len()).map(hash_of_event))
+            {
+                return Err("its first events were others when they left".into());
+            }
             return self.add(command, events);
         };
         let header = command.header;
