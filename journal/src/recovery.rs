@@ -353,7 +353,7 @@ impl<'a> Walk<'a> {
     fn unsynced(&self, tail: u64) -> Vec<u64> {
         let indices = (self.first..tail).zip(&self.next_sequences);
         indices
-            .filter(|(_, next)| **next > self.watermark + 1)
+            .filter(|(_, next)| **next > self.watermark)
             .map(|(index, _)| index)
             .collect()
     }

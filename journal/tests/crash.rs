@@ -462,6 +462,40 @@ fn what_a_failed_sync_left_in_the_page_cache_is_written_anew() {
     }
 }
 
+/// All records of the full segment were committed, its closing pad was not: a simulation killed a node between
+/// a roll and its commit, and cut the power from the next life. The pad was lost, and the journal refused.
+#[test]
+fn the_pad_that_closes_a_segment_is_on_the_disk_before_anyone_relies_on_it() {
+    for rolls in 1..=6 {
+        let storage = FaultyStorage::new();
+        let (mut writer, _) = open(&storage);
+        let mut last = 0;
+        for _ in 0..rolls {
+            let before = writer.segment_path().to_owned();
+            while writer.segment_path() == before {
+                writer.commit().unwrap();
+                last += 1;
+                writer.append(&payload(last)).unwrap();
+            }
+        }
+        drop(writer);
+        let (mut writer, recovered) = open(&storage);
+        assert_eq!(recovered.last_sequence, last);
+        for _ in 0..3 {
+            last += 1;
+            writer.append(&payload(last)).unwrap();
+            writer.commit().unwrap();
+        }
+        drop(writer);
+        let image = storage.crash(CrashPlan {
+            seed: 1,
+            grain: 4096,
+            survivors: 0,
+        });
+        assert_prefix(&image, last, last);
+    }
+}
+
 #[test]
 fn a_cut_is_on_the_disk_before_anything_is_appended() {
     let storage = FaultyStorage::new();
