@@ -350,6 +350,8 @@ impl<'a> Walk<'a> {
         })
     }
 
+    /// Full segments of which something may be in the page cache only: a record, or the pad that closes
+    /// them, which was written with the first record after them.
     fn unsynced(&self, tail: u64) -> Vec<u64> {
         let indices = (self.first..tail).zip(&self.next_sequences);
         indices

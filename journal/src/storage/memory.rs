@@ -23,6 +23,25 @@ impl MemoryStorage {
         MemoryStorage::default()
     }
 
+    /// A file's bytes.
+    ///
+    /// # Panics
+    /// Where there is no such file.
+    pub fn read_file(&self, name: &str) -> Vec<u8> {
+        let mapping = self.files()[name].clone();
+        let mut bytes = Vec::new();
+        mapping.copy_out(0..mapping.len(), &mut bytes);
+        bytes
+    }
+
+    /// Replaces a file, or makes one. Whoever has the old one open keeps the old one.
+    pub fn write_file(&self, name: &str, bytes: &[u8]) {
+        let mapping = Mapping::anonymous(bytes.len()).expect("memory for a test's file");
+        // SAFETY: the mapping is writable and known to nobody else yet.
+        unsafe { mapping.put(0, bytes) };
+        self.files().insert(name.to_owned(), Arc::new(mapping));
+    }
+
     fn files(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Mapping>>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
