@@ -348,7 +348,9 @@ impl Client {
 
     /// The last client sequence up to which every command was answered.
     pub fn replies_seen(&self) -> u64 {
-        let commands = self.flight.entries.iter().map(|entry| entry.number);
+        // What was given up or sent again has no number any more.
+        let open = self.flight.entries.iter().filter(|entry| !entry.done);
+        let commands = open.map(|entry| entry.number);
         let first = commands.filter(|number| number & QUERY == 0).min();
         first.unwrap_or(self.next_client_sequence) - 1
     }

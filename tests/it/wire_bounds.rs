@@ -4,9 +4,12 @@ use crate::pipeline_support::*;
 use millrace::client::{Client, ClientError, Options};
 use millrace::node::Node;
 use millrace::protocol::command::CommandKind;
-use millrace::protocol::session::{Hello, SessionError, Watch, WatchScope};
-use millrace::protocol::units::ParticipantId;
+use millrace::protocol::session::{
+    Hello, Refused, SessionError, Watch, WatchScope, Welcome, decode, encode,
+};
+use millrace::protocol::units::{ParticipantId, Timestamp};
 use millrace::protocol::wire::{Bool, Zero};
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 /// Waits until it is so.
@@ -254,4 +257,64 @@ fn a_client_keeps_to_its_bounds() {
     assert_eq!(answered, 80_000);
     assert_eq!(client.in_flight_bytes(), 0);
     node.stop();
+}
+
+/// A client whose commands were refused while one of them was half sent, and whose connection then breaks,
+/// comes back with what it has seen. (What it had given up counted as command 0, and it claimed to have
+/// seen the answer before that.)
+#[test]
+fn a_client_that_was_refused_in_the_middle_of_a_frame_comes_back_with_what_it_saw() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let node = std::thread::spawn(move || {
+        let greet = || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut hello = [0; 32];
+            stream.read_exact(&mut hello).unwrap();
+            let welcome = Welcome {
+                session: 7,
+                last_client_sequence: 0,
+                sequence: 0,
+                at: Timestamp(0),
+            };
+            stream.write_all(&encode(&welcome)).unwrap();
+            (stream, decode::<Hello>(&hello).unwrap().replies_seen)
+        };
+        let (mut stream, first) = greet();
+        // Nothing is read, so a frame is half sent before long.
+        std::thread::sleep(Duration::from_millis(300));
+        let refused = Refused {
+            error: SessionError::Stopping,
+            closing: Bool::No,
+            _reserved: [Zero::Zero; 5],
+            client_sequence: 1,
+            expected: 1,
+            _reserved_end: [Zero::Zero; 8],
+        };
+        stream.write_all(&encode(&refused)).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        drop(stream);
+        (first, greet().1)
+    });
+    let options = Options {
+        session: Some(7),
+        ..Options::default()
+    };
+    let mut client = Client::connect(address, options).unwrap();
+    let many = batch(1, 8_000);
+    for _ in 0..12 {
+        client.submit(&many).unwrap();
+    }
+    let refused = loop {
+        match client.poll() {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, ClientError::Refused { .. }), "{refused}");
+    assert_eq!(client.replies_seen(), 0);
+    while client.reconnects() == 0 {
+        let _ = client.poll();
+    }
+    assert_eq!(node.join().unwrap(), (0, 0));
 }
