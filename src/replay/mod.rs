@@ -8,6 +8,7 @@
 pub mod limits_file;
 mod read_ahead;
 pub mod recovery;
+pub mod snapshot_files;
 pub mod snapshot_store;
 
 use crate::engine::{Engine, Outbox};

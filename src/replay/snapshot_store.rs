@@ -10,6 +10,7 @@
 //! name is a whole one; it is hashed before it is believed all the same. It is only ever a
 //! shortcut: where none is good, the journal is replayed from its start.
 
+use super::snapshot_files::{Directory, SnapshotFiles};
 use crate::background::Passing;
 use crate::engine::{Engine, Limits};
 use crate::protocol::RELEASE;
@@ -123,7 +124,11 @@ impl Passage<'_> {
 
 /// The file of the snapshot after command `sequence`.
 pub fn path_of(dir: &Path, sequence: u64) -> PathBuf {
-    dir.join(format!("snapshot-{sequence:020}.mrs"))
+    dir.join(name_of(sequence))
+}
+
+fn name_of(sequence: u64) -> String {
+    format!("snapshot-{sequence:020}.mrs")
 }
 
 /// Writes the state after the engine's last command into `dir`, as fast as it goes.
@@ -138,15 +143,30 @@ pub fn write_with(
     sessions: &SessionTable,
     passage: &mut Passage<'_>,
 ) -> Result<Written, WriteError> {
+    let files = Directory {
+        dir,
+        per_second: passage.per_second,
+    };
+    write_by(&files, dir, engine, sessions, passage)
+}
+
+/// As [`write_with`], by the file calls of `files`. The journal is the one in `dir`.
+pub fn write_by(
+    files: &impl SnapshotFiles,
+    dir: &Path,
+    engine: &Engine,
+    sessions: &SessionTable,
+    passage: &mut Passage<'_>,
+) -> Result<Written, WriteError> {
     let sequence = engine.sequence();
     let path = path_of(dir, sequence);
     // One name per process: two writers never share a half-written file.
-    let draft = dir.join(format!("snapshot-{}.draft", std::process::id()));
-    remove_abandoned_drafts(dir);
-    let drafted = write_draft(dir, &draft, engine, sessions, passage);
+    let draft = format!("snapshot-{}.draft", std::process::id());
+    remove_abandoned_drafts(files);
+    let drafted = write_draft(files, dir, &draft, engine, sessions, passage);
     let written = drafted.and_then(|(bytes, digest)| {
-        fs::rename(&draft, &path)?;
-        File::open(dir)?.sync_all()?;
+        files.rename(&draft, &name_of(sequence))?;
+        files.sync_names()?;
         Ok(Written {
             path: path.clone(),
             sequence,
@@ -155,13 +175,13 @@ pub fn write_with(
         })
     });
     written.map_err(|source| {
-        let _ = fs::remove_file(&draft);
+        let _ = files.remove(&draft);
         WriteError { path, source }
     })
 }
 
 /// What writers that were killed left half-way. A draft that cannot be removed harms nobody.
-fn remove_abandoned_drafts(dir: &Path) {
+fn remove_abandoned_drafts(files: &impl SnapshotFiles) {
     let is_abandoned = |name: &str| {
         let process = name.strip_prefix("snapshot-")?.strip_suffix(".draft")?;
         let process: u32 = process.parse().ok()?;
@@ -169,11 +189,9 @@ fn remove_abandoned_drafts(dir: &Path) {
             process == std::process::id() || !Path::new("/proc").join(process.to_string()).exists(),
         )
     };
-    let names = fs::read_dir(dir).into_iter().flatten().flatten();
-    for entry in
-        names.filter(|entry| entry.file_name().to_str().and_then(is_abandoned) == Some(true))
-    {
-        let _ = fs::remove_file(entry.path());
+    let names = files.names().unwrap_or_default();
+    for name in names.iter().filter(|name| is_abandoned(name) == Some(true)) {
+        let _ = files.remove(name);
     }
 }
 
@@ -183,17 +201,18 @@ fn journal_id(dir: &Path) -> io::Result<[u8; 16]> {
     Ok(reader.journal_id())
 }
 
-fn write_draft(
+fn write_draft<F: SnapshotFiles>(
+    files: &F,
     dir: &Path,
-    draft: &Path,
+    draft: &str,
     engine: &Engine,
     sessions: &SessionTable,
     passage: &mut Passage<'_>,
 ) -> io::Result<(u64, [u8; 32])> {
     let journal_id = journal_id(dir)?;
-    let mut file = Passing::new(File::create(draft)?, 0, passage.per_second);
+    let mut file = files.create(draft)?;
     let written = write_telling(&mut file, journal_id, engine, sessions, passage)?;
-    file.finish()?.sync_all()?;
+    files.sync(file)?;
     Ok(written)
 }
 

@@ -23,6 +23,7 @@ mod recovery;
 mod scenarios;
 mod settlement_model;
 mod shared_memory;
+mod snapshot_power_loss;
 mod snapshots;
 mod solver;
 mod solver_cases;

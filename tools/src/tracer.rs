@@ -13,6 +13,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
+use std::os::unix::process::CommandExt as _;
 use std::process::{ChildStdout, Command, Stdio};
 use std::sync::{PoisonError, RwLock};
 
@@ -99,6 +100,83 @@ impl Victim {
                 other => panic!("the victim came to no mark: {other:?}"),
             }
         }
+    }
+
+    /// Starts a program that knows nothing of being traced: any program, unchanged. It stands at its very
+    /// first instruction; what it says on stdout is not read.
+    #[allow(
+        clippy::zombie_processes,
+        reason = "whoever traces it waits for it: see `wait` and `end`"
+    )]
+    pub fn spawn_program(command: &mut Command) -> Victim {
+        let forking = FORKING.write().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: between fork and exec only a system call is made.
+        unsafe { command.pre_exec(|| ptrace::traceme().map_err(std::io::Error::from)) };
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("a process");
+        let stdout = child.stdout.take().expect("a pipe");
+        rustix::io::ioctl_fionbio(&stdout, true).expect("a pipe that does not block");
+        let pid = Pid::from_raw(child.id() as i32);
+        match waitpid(pid, Some(WaitPidFlag::__WALL)).expect("a child to wait for") {
+            WaitStatus::Stopped(_, Signal::SIGTRAP) => {}
+            other => panic!("the program does not start: {other:?}"),
+        }
+        drop(forking);
+        let options = Options::PTRACE_O_EXITKILL
+            | Options::PTRACE_O_TRACESYSGOOD
+            | Options::PTRACE_O_TRACECLONE;
+        ptrace::setoptions(pid, options).expect("ptrace");
+        Victim {
+            pid,
+            main: pid,
+            stdout,
+            said: Vec::new(),
+            acknowledged: 0,
+            threads: HashMap::from([(pid, false)]),
+            stopped: Some(pid),
+            over: false,
+        }
+    }
+
+    /// What it has said on stdout since this was asked last.
+    pub fn said(&mut self) -> String {
+        let mut bytes = [0; 4096];
+        let mut said = Vec::new();
+        while let Ok(count) = self.stdout.read(&mut bytes) {
+            if count == 0 {
+                break;
+            }
+            said.extend_from_slice(&bytes[..count]);
+        }
+        String::from_utf8_lossy(&said).into_owned()
+    }
+
+    /// The name of the thread that stopped last.
+    pub fn thread_name(&self) -> String {
+        let thread = self.stopped.unwrap_or(self.pid);
+        let path = format!("/proc/{}/task/{thread}/comm", self.pid);
+        let name = std::fs::read_to_string(path).unwrap_or_default();
+        name.trim().to_string()
+    }
+
+    /// The file that the call being entered is about: its first argument, the fifth of an `mmap`. Empty where
+    /// that is none.
+    #[cfg(target_arch = "x86_64")]
+    pub fn file(&self) -> String {
+        let thread = self.stopped.unwrap_or(self.pid);
+        const MMAP: u64 = 9;
+        let number =
+            ptrace::getregs(thread).map_or(u64::MAX, |registers| match registers.orig_rax {
+                MMAP => registers.r8,
+                _ => registers.rdi,
+            });
+        let link = std::fs::read_link(format!("/proc/{}/fd/{number}", self.pid));
+        link.map(|path| path.display().to_string())
+            .unwrap_or_default()
+    }
+
+    /// Asks it to end (SIGTERM); go on with [`Victim::run_to_call`] until it has.
+    pub fn ask_to_end(&self) {
+        let _ = kill(self.pid, Signal::SIGTERM);
     }
 
     /// Runs it until one of its threads enters or leaves a system call.

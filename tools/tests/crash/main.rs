@@ -5,5 +5,7 @@
 
 mod calls;
 mod judge;
+#[cfg(target_arch = "x86_64")]
+mod served;
 mod steps;
 mod victim;
