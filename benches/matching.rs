@@ -292,8 +292,7 @@ fn apply(room: &mut Matching, command: &Command) -> (u64, i64) {
 #[inline]
 fn execute(room: &mut Matching, slot: Slot, rests: bool) -> (u64, i64) {
     let (mut lots, mut last) = (0, 0);
-    let band = no_band(room.order(slot).side);
-    let outcome = room.execute(slot, band, |step| match step {
+    let outcome = room.execute(slot, no_band(), |step| match step {
         Step::Fill(fill) => {
             lots += fill.quantity.0;
             last = fill.maker.price.0;

@@ -1,8 +1,9 @@
 //! Instruments: what is traded, in which steps, at which fees, and in which phase it is.
 
 use super::index::Handle;
+use super::matching::{Band, no_band};
 use super::reference_data::Named;
-use crate::protocol::command::{CreateInstrument, InstrumentPhase, SelfTrade, Settlement, Side};
+use crate::protocol::command::{CreateInstrument, InstrumentPhase, SelfTrade, Settlement};
 use crate::protocol::reason::Reason;
 use crate::protocol::units::{Amount, Price, Quantity, fee_rounded_up, notional};
 use bytemuck::{Pod, Zeroable};
@@ -120,31 +121,27 @@ impl InstrumentRow {
         Ok(())
     }
 
-    /// The worst price at which an order of `side` may trade without an auction; `last` is the last
-    /// price there was.
+    /// The prices at which a limit may stand, if not at any.
+    pub(super) fn static_band(&self) -> Option<Band> {
+        let from = self.reference().filter(|_| self.static_band != 0)?;
+        Some(around(from, self.static_band))
+    }
+
+    /// The prices at which orders may trade without an auction; `last` is the last price there was.
     #[inline]
-    pub(super) fn band(&self, side: Side, last: Option<Price>) -> Price {
-        let mut band = match side {
-            Side::Buy => i64::MAX,
-            Side::Sell => i64::MIN,
-        };
+    pub(super) fn band(&self, last: Option<Price>) -> Band {
         if self.static_band | self.dynamic_band == 0 {
-            return Price(band);
+            return no_band();
         }
-        let froms = [
-            (self.static_band, self.reference()),
-            (self.dynamic_band, last.or(self.reference())),
-        ];
-        for (width, from) in froms {
-            let Some(Price(from)) = from.filter(|_| width != 0) else {
-                continue;
-            };
-            band = match side {
-                Side::Buy => band.min(from.saturating_add_unsigned(width)),
-                Side::Sell => band.max(from.saturating_sub_unsigned(width)),
-            };
+        let band = self.static_band().unwrap_or(no_band());
+        let Some(from) = last.or(self.reference()).filter(|_| self.dynamic_band != 0) else {
+            return band;
+        };
+        let dynamic = around(from, self.dynamic_band);
+        Band {
+            low: band.low.max(dynamic.low),
+            high: band.high.min(dynamic.high),
         }
-        Price(band)
     }
 
     /// Whether an order of that notional is more than anybody means.
@@ -197,6 +194,14 @@ impl InstrumentRow {
     pub(super) fn worst_fee(&self, notional: Amount) -> Option<Amount> {
         let bps = self.maker_fee_bps.max(self.taker_fee_bps).max(0);
         fee_rounded_up(notional, bps.unsigned_abs())
+    }
+}
+
+/// What lies no further than `width` from a price.
+fn around(Price(from): Price, width: u64) -> Band {
+    Band {
+        low: Price(from.saturating_sub_unsigned(width)),
+        high: Price(from.saturating_add_unsigned(width)),
     }
 }
 

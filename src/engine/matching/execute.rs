@@ -4,22 +4,22 @@
 use super::ladder::{Rank, Shelf};
 use super::orders::SlotState;
 use super::table::NIL;
-use super::{Matching, Meeting, Outcome, Slot, Step};
+use super::{Band, Matching, Meeting, Outcome, Slot, Step};
 use crate::protocol::command::{SelfTrade, Side};
 use crate::protocol::units::{Price, Quantity};
 
 impl Matching {
     /// Executes an entered or lifted order against the other side, best price first and first come
-    /// first, up to its own price and not beyond, and not beyond `band` (see
-    /// [`no_band`](super::no_band)). `on_step` hears of each step as it happens; the room then takes
-    /// done makers out, and has icebergs show more. What leaves stays with the order: see
+    /// first, up to its own price and not beyond; it ends where the next trade would be outside
+    /// `band` (see [`no_band`](super::no_band)). `on_step` hears of each step as it happens; the room
+    /// then takes done makers out, and has icebergs show more. What leaves stays with the order: see
     /// [`Outcome`] for what must become of it. Stops whose price has traded wait in
     /// [`next_triggered`](Matching::next_triggered).
     ///
     /// # Panics
     /// Where the order is in the book.
     #[inline(always)]
-    pub fn execute(&mut self, slot: Slot, band: Price, on_step: impl FnMut(Step<'_>)) -> Outcome {
+    pub fn execute(&mut self, slot: Slot, band: Band, on_step: impl FnMut(Step<'_>)) -> Outcome {
         let cold = &self.orders.cold[slot.0];
         assert!(
             matches!(cold.state(), SlotState::Entered | SlotState::Lifted),
@@ -38,7 +38,7 @@ impl Matching {
     fn execute_crossing(
         &mut self,
         slot: Slot,
-        band: Price,
+        band: Band,
         mut on_step: impl FnMut(Step<'_>),
     ) -> Outcome {
         let Slot(taker) = slot;
@@ -47,7 +47,7 @@ impl Matching {
         let self_trade = cold.self_trade();
         let makers = cold.side().opposite();
         let limit = Rank::of(makers, hot.price_aside());
-        let band = Rank::of(makers, band);
+        let (near, far) = ends(makers, band);
         let shelf = Shelf::of(makers);
         let mut leaves = hot.leaves;
         let mut total = cold.quantity;
@@ -62,10 +62,8 @@ impl Matching {
                 break Outcome::Open;
             };
             let row = &self.ladders.levels[level];
-            if row.rank > band {
-                break Outcome::Band;
-            }
-            let (maker, price) = (row.first, row.rank.price(makers));
+            let (maker, rank) = (row.first, row.rank);
+            let price = rank.price(makers);
             let other = self.orders.hot[maker].participant;
             let quantity = leaves.min(self.orders.hot[maker].leaves);
             let trades = match self_trade {
@@ -82,6 +80,10 @@ impl Matching {
                 }
                 SelfTrade::Decrement => false,
             };
+            // A better price may lie outside it, too.
+            if trades && (rank < near || rank > far) {
+                break Outcome::Band;
+            }
             leaves -= quantity;
             self.orders.hot[maker].leaves -= quantity;
             self.ladders.levels[level].total -= u128::from(quantity);
@@ -177,21 +179,22 @@ impl Matching {
         hot.next = NIL;
     }
 
-    /// Whether an order of that kind would trade `quantity` at once, at `price` or better: what
-    /// fill-or-kill and minimum quantities ask. Orders of its own participant or group do not count,
+    /// Whether an order of that kind would trade `quantity` at once, at `price` or better and inside
+    /// `band`: what fill-or-kill and minimum quantities ask. Orders of its own participant or group do not count,
     /// and with `CancelIncoming`, `CancelBoth` or `Decrement` neither does what lies behind the
     /// first of them, for there the order would stop or shrink.
     pub fn reachable(
         &self,
         book: u32,
         side: Side,
-        price: Price,
+        (price, band): (Price, Band),
         quantity: Quantity,
         participant: u32,
         self_trade: SelfTrade,
     ) -> bool {
         let makers = side.opposite();
-        let limit = Rank::of(makers, price);
+        let (near, far) = ends(makers, band);
+        let limit = Rank::of(makers, price).min(far);
         let ladder = self.side(book, makers);
         let by_level = matches!(self_trade, SelfTrade::Default | SelfTrade::Allow)
             || self.orders.has_none(participant);
@@ -203,6 +206,10 @@ impl Matching {
             } else {
                 self.open_to(level, participant, self_trade)
             };
+            // The first trade would be outside the band.
+            if open != 0 && self.ladders.levels[level].rank < near {
+                return false;
+            }
             missing = missing.saturating_sub(open);
             if missing == 0 {
                 return true;
@@ -241,4 +248,14 @@ impl Matching {
         }
         (open + hidden, false)
     }
+}
+
+/// The ends of a band, the better for those who take first.
+#[inline]
+fn ends(makers: Side, band: Band) -> (Rank, Rank) {
+    let (near, far) = match makers {
+        Side::Sell => (band.low, band.high),
+        Side::Buy => (band.high, band.low),
+    };
+    (Rank::of(makers, near), Rank::of(makers, far))
 }

@@ -17,7 +17,7 @@
 //! if !matching.has_room_for_order() || !matching.has_room_at(book, side, price) {
 //!     return Err(Reason::CapacityExhausted);
 //! }
-//! let killed = tif == Fok && !matching.reachable(book, side, price, quantity, participant, stp);
+//! let killed = tif == Fok && !matching.reachable(book, side, (price, band), quantity, participant, stp);
 //! // COMMIT: from here it succeeds.
 //! let slot = matching.enter(&NewOrder { book, participant, .. }); // its id exists from here on
 //! let order_id = matching.order(slot).order_id;
@@ -25,7 +25,7 @@
 //!     matching.finish(slot);
 //!     return;
 //! }
-//! let outcome = matching.execute(slot, |step| match step {
+//! let outcome = matching.execute(slot, band, |step| match step {
 //!     // `maker` is the resting order after the fill; `maker.leaves.0 == 0` says it is done.
 //!     Step::Fill(Meeting { maker, quantity, maker_fee_budget, taker_fee_budget, .. }) => {}
 //!     Step::Decrement(Meeting { maker, quantity, .. }) => {} // both lose `quantity`, untraded
@@ -70,7 +70,7 @@ pub use linked::{LIST_MAX, List};
 pub use orders::NewOrder;
 pub use specials::NewSpecial;
 pub use stops::Followed;
-pub use views::{Cross, LevelView, Lookup, Meeting, OrderView, Outcome, Place, Slot, Step};
+pub use views::{Band, Cross, LevelView, Lookup, Meeting, OrderView, Outcome, Place, Slot, Step};
 
 use crate::engine::Limits;
 use crate::memory::Take;
@@ -91,10 +91,10 @@ const NO_PRICE: i64 = i64::MIN;
 pub const NO_CLIENT_ORDER_ID: ClientOrderId = ClientOrderId(client_ids::NONE);
 
 /// Any price is inside this band.
-pub fn no_band(side: Side) -> Price {
-    match side {
-        Side::Buy => Price(i64::MAX),
-        Side::Sell => Price(i64::MIN),
+pub fn no_band() -> Band {
+    Band {
+        low: Price(i64::MIN),
+        high: Price(i64::MAX),
     }
 }
 

@@ -94,6 +94,16 @@ pub enum Place {
     Outside,
 }
 
+/// The prices at which orders may trade without an auction, both included; none where `low` is above
+/// `high`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Band {
+    /// The lowest.
+    pub low: Price,
+    /// The highest.
+    pub high: Price,
+}
+
 /// All orders at one price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LevelView {
@@ -153,7 +163,7 @@ pub enum Outcome {
     Filled,
     /// What leaves met everything at its limit or better.
     Open,
-    /// What leaves would trade next at a price beyond the band.
+    /// What leaves would trade next at a price outside the band.
     Band,
     /// Self-trade prevention ended it: what leaves (nothing, where the last step was a decrement)
     /// must not rest.

@@ -890,32 +890,14 @@ impl Exchange {
         cost
     }
 
-    /// The worst price at which a trade is no reason for an auction.
-    fn band(&self, book: u32, side: Side) -> i64 {
-        let book = &self.books[&book];
-        let mut bounds = Vec::new();
-        if let Some(reference) = book.reference.filter(|_| book.static_band != 0) {
-            bounds.push((reference, book.static_band));
-        }
-        if let Some(from) = book
-            .last
-            .or(book.reference)
-            .filter(|_| book.dynamic_band != 0)
-        {
-            bounds.push((from, book.dynamic_band));
-        }
-        match side {
-            Side::Buy => bounds
-                .iter()
-                .map(|(at, by)| at + by)
-                .min()
-                .unwrap_or(i64::MAX),
-            Side::Sell => bounds
-                .iter()
-                .map(|(at, by)| at - by)
-                .max()
-                .unwrap_or(i64::MIN),
-        }
+    /// Whether a trade there is a reason for an auction instead: too far from the reference, or
+    /// from the last price before the order.
+    fn is_too_far(book: &Book, price: i64) -> bool {
+        let beyond = |from: Option<i64>, by: i64| {
+            by != 0 && from.is_some_and(|from| (price - from).abs() > by)
+        };
+        beyond(book.reference, book.static_band)
+            || beyond(book.last.or(book.reference), book.dynamic_band)
     }
 
     /// Tries it on a copy: whether at least that many lots trade at once.
@@ -1000,7 +982,7 @@ impl Exchange {
         } else {
             Side::Buy
         };
-        let band = self.band(book, side);
+        let before = self.books[&book].clone();
         let mut prices = Vec::new();
         let mut traded = 0;
         let end = loop {
@@ -1017,9 +999,6 @@ impl Exchange {
             };
             if !reaches(order.limit) {
                 break End::Open;
-            }
-            if !reaches(band) {
-                break End::Band;
             }
             let mode = order.place.self_trade;
             let lots = order.leaves.min(maker.shown);
@@ -1051,6 +1030,9 @@ impl Exchange {
                     SelfTrade::Allow => unreachable!(),
                 }
                 continue;
+            }
+            if Self::is_too_far(&before, maker.price) {
+                break End::Band;
             }
             order.leaves -= lots;
             traded += lots;
@@ -1308,6 +1290,12 @@ impl Exchange {
         };
         let row = &self.books[&book];
         let mut price = follows + offset;
+        if let Some(reference) = row.reference.filter(|_| row.static_band != 0) {
+            // The outermost prices that a limit may have.
+            let lowest = row.on_tick(Side::Sell, reference - row.static_band);
+            let highest = row.on_tick(Side::Buy, reference + row.static_band);
+            price = price.max(lowest).min(highest);
+        }
         price = match side {
             Side::Buy => {
                 let ask = self.best(book, Side::Sell);
@@ -1320,7 +1308,7 @@ impl Exchange {
                 row.on_tick(side, price.max(short.unwrap_or(price)).max(limit))
             }
         };
-        (price >= row.min_price && price <= row.max_price).then_some(price)
+        self.check_limit(book, price).ok().map(|()| price)
     }
 
     fn move_pegged(&mut self, book: u32) {

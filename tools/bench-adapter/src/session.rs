@@ -99,7 +99,7 @@ impl Session {
             special: None,
         });
         // SAFETY: the caller's promise.
-        let outcome = unsafe { self.execute(slot, side, sequence, order_id) };
+        let outcome = unsafe { self.execute(slot, sequence, order_id) };
         match outcome {
             Outcome::Open if ioc == 0 => {
                 self.matching.rest(slot);
@@ -173,12 +173,11 @@ impl Session {
         };
         let room = self.matching.has_room_to_move(slot, Price(price));
         assert!(room, "more price levels than the book was made for");
-        let side = self.matching.order(slot).side;
         self.matching.lift(slot);
         let leaves = Quantity(u64::from(quantity));
         self.matching.amend(slot, Price(price), leaves);
         // SAFETY: the caller's promise.
-        let outcome = unsafe { self.execute(slot, side, sequence, order_id) };
+        let outcome = unsafe { self.execute(slot, sequence, order_id) };
         match outcome {
             Outcome::Open => self.matching.rest(slot),
             Outcome::Filled | Outcome::Band | Outcome::SelfTrade => {
@@ -202,30 +201,29 @@ impl Session {
     }
 
     #[inline(always)]
-    unsafe fn execute(&mut self, slot: Slot, side: Side, sequence: u64, order_id: u64) -> Outcome {
+    unsafe fn execute(&mut self, slot: Slot, sequence: u64, order_id: u64) -> Outcome {
         let (out, resting) = (&self.out, &mut self.resting);
-        self.matching
-            .execute(slot, no_band(side), |step| match step {
-                Step::Fill(fill) => {
-                    let report = Packed {
-                        sequence,
-                        order_id,
-                        maker_order_id: resting.id(fill.maker.slot),
-                        price: fill.maker.price.0,
-                        quantity: fill.quantity.0 as u32,
-                        kind: ReportKind::Trade,
-                        side: 0,
-                    };
-                    // SAFETY: the caller's promise.
-                    unsafe { out.push(report) };
-                    if fill.maker.leaves.0 == 0 {
-                        resting.remove(fill.maker.slot);
-                    }
+        self.matching.execute(slot, no_band(), |step| match step {
+            Step::Fill(fill) => {
+                let report = Packed {
+                    sequence,
+                    order_id,
+                    maker_order_id: resting.id(fill.maker.slot),
+                    price: fill.maker.price.0,
+                    quantity: fill.quantity.0 as u32,
+                    kind: ReportKind::Trade,
+                    side: 0,
+                };
+                // SAFETY: the caller's promise.
+                unsafe { out.push(report) };
+                if fill.maker.leaves.0 == 0 {
+                    resting.remove(fill.maker.slot);
                 }
-                Step::Decrement(_) | Step::CancelResting(_) => {
-                    unreachable!("self-trade prevention is off")
-                }
-            })
+            }
+            Step::Decrement(_) | Step::CancelResting(_) => {
+                unreachable!("self-trade prevention is off")
+            }
+        })
     }
 
     /// As the engine's handler asks before it enters an order; here there is nobody to refuse to.

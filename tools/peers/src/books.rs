@@ -81,7 +81,7 @@ impl Book for Ours {
                     fee_budget: 0,
                     special: None,
                 });
-                let outcome = self.0.execute(slot, no_band(side), |step| {
+                let outcome = self.0.execute(slot, no_band(), |step| {
                     if let Step::Fill(fill) = step {
                         fills(Fill {
                             taker: id,

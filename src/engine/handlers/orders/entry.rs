@@ -522,25 +522,16 @@ fn killed(
         _ if asked.min_quantity.0 != 0 => (asked.min_quantity, CancelReason::MinimumQuantity),
         _ => return None,
     };
-    let band = instrument.band(order.side, state.matching.last_price(order.book));
-    let price = within(order.side, order.price, band);
+    let band = instrument.band(state.matching.last_price(order.book));
     let reaches = state.matching.reachable(
         order.book,
         order.side,
-        price,
+        (order.price, band),
         quantity,
         order.participant,
         order.self_trade,
     );
     (!reaches).then_some(reason)
-}
-
-/// The nearer of two worst prices.
-pub(super) fn within(side: Side, price: Price, band: Price) -> Price {
-    match side {
-        Side::Buy => price.min(band),
-        Side::Sell => price.max(band),
-    }
 }
 
 fn check_room(state: &State, order: &NewOrder, fate: &Fate) -> Result<(), Reason> {

@@ -2,7 +2,7 @@
 //! because something traded. One loop, never a recursion.
 
 use super::cancel::{cancelled, report_cancelled};
-use super::entry::{cost_of_lots, needs, rests, within};
+use super::entry::{cost_of_lots, needs, rests};
 use super::{auctions, linked, pegs};
 use crate::engine::handlers::fills::{
     Party, budget_left, fill, held_at, held_for, hold_of, release_improvement,
@@ -102,11 +102,11 @@ fn wake(state: &mut State, slot: Slot, out: &mut Outbox) {
         }
     };
     if order.time_in_force == TimeInForce::Fok {
-        let band = instrument.band(order.side, state.matching.last_price(order.book));
+        let band = instrument.band(state.matching.last_price(order.book));
         let reaches = state.matching.reachable(
             order.book,
             order.side,
-            within(order.side, order.price, band),
+            (order.price, band),
             order.leaves,
             order.participant,
             order.self_trade,
@@ -179,7 +179,7 @@ pub(super) fn execute(
         ..
     } = state;
     let instrument = instruments.row(taker.book);
-    let band = instrument.band(taker.side, matching.last_price(taker.book));
+    let band = instrument.band(matching.last_price(taker.book));
     let participant_id = |handle: Handle| ParticipantId(participants.row(handle).id);
     let taker_id = participant_id(taker.participant);
     let outcome = matching.execute(slot, band, |step| match step {

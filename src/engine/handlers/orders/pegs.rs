@@ -13,8 +13,8 @@ use crate::protocol::event::{EventKind, OrderChanged};
 use crate::protocol::units::{ParticipantId, Price};
 use crate::protocol::wire::Zero;
 
-/// Where an order that follows `peg` at `offset`, never beyond `limit`, stands now; `None` where
-/// there is nothing to follow.
+/// Where an order that follows `peg` at `offset`, never beyond `limit` nor where a limit order would
+/// be refused, stands now; `None` where there is nothing to follow or no such price.
 pub(super) fn peg_price(
     (matching, ticks): (&Matching, &TickTables),
     instrument: &InstrumentRow,
@@ -37,6 +37,11 @@ pub(super) fn peg_price(
         }
     };
     let mut price = followed?.saturating_add(offset.0);
+    if let Some(band) = instrument.static_band() {
+        let low = ticks.on_step(instrument, Side::Sell, band.low.0);
+        let high = ticks.on_step(instrument, Side::Buy, band.high.0);
+        price = price.max(low).min(high);
+    }
     if let Some(other) = matching.best(book, side.opposite()) {
         let short = ticks.short_of(instrument, side, other.price);
         price = match side {
@@ -49,7 +54,9 @@ pub(super) fn peg_price(
         Side::Sell => price.max(limit.0),
     };
     let price = ticks.on_step(instrument, side, price);
-    (price >= instrument.min_price && price <= instrument.max_price).then_some(Price(price))
+    let price = Price(price);
+    let is_sound = instrument.check_range(price).is_ok() && instrument.check_band(price).is_ok();
+    is_sound.then_some(price)
 }
 
 /// Moves the pegged orders of a book after what they follow, in order of entry.

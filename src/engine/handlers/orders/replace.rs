@@ -1,7 +1,7 @@
 //! Changes to live orders: less at the same price keeps its place, anything else goes to the back,
 //! and may trade on the way. What waits beside the book changes where it is.
 
-use super::entry::{Stage, check_open, needs, shows_enough, within};
+use super::entry::{Stage, check_open, needs, shows_enough};
 use super::execution::{cover_account, execute, settle_book};
 use super::{find_own, linked};
 use crate::engine::handlers::fills::held_for;
@@ -11,7 +11,7 @@ use crate::engine::instruments::InstrumentRow;
 use crate::engine::matching::{Lookup, OrderView, Place, Slot};
 use crate::engine::outbox::Outbox;
 use crate::engine::state::State;
-use crate::protocol::command::{CommandKind, OrderType, ReplaceOrder};
+use crate::protocol::command::{CommandKind, OrderType, ReplaceOrder, Side};
 use crate::protocol::event::{EventKind, OrderChanged};
 use crate::protocol::reason::Reason;
 use crate::protocol::units::{Amount, Price, Quantity};
@@ -106,7 +106,10 @@ pub(in crate::engine) fn replace_order(state: &mut State, asked: &ReplaceOrder, 
         How::Rests => {
             // A pegged order moves with the book, but never stands beyond its own price.
             let stands = if old.order_type == OrderType::Pegged {
-                within(old.side, old.price, price)
+                match old.side {
+                    Side::Buy => old.price.min(price),
+                    Side::Sell => old.price.max(price),
+                }
             } else {
                 price
             };

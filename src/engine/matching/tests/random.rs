@@ -344,7 +344,7 @@ pub(super) fn place(room: &mut Matching, order: NewOrder, seen: &mut Vec<Seen>) 
         && !room.reachable(
             order.book,
             order.side,
-            order.price,
+            (order.price, no_band()),
             order.quantity,
             order.participant,
             order.self_trade,
@@ -400,8 +400,7 @@ pub(super) fn replace(
 }
 
 fn execute(room: &mut Matching, slot: Slot, seen: &mut Vec<Seen>) {
-    let band = no_band(room.order(slot).side);
-    let outcome = room.execute(slot, band, |step| seen.push(seen_in(step)));
+    let outcome = room.execute(slot, no_band(), |step| seen.push(seen_in(step)));
     let order = room.order(slot);
     seen.push(Seen::Executed(outcome, order.leaves.0));
     let rests = !matches!(order.time_in_force, TimeInForce::Ioc | TimeInForce::Fok);
