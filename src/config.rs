@@ -461,7 +461,7 @@ mod tests {
     fn a_mistake_is_one_line_that_says_where() {
         assert_eq!(
             read("dir = \"x\"\nlissten = \"127.0.0.1:1\"").unwrap_err(),
-            "configuration /millrace.toml line 2: unknown field `lissten`, expected one of `dir`, `listen`, `durability`, `cores`, `threads`, `idle`, `idle_spin_us`, `sessions`, `stage_times`, `rings`, `journal`, `gateway`, `limits`"
+            "configuration /millrace.toml line 2: unknown field `lissten`, expected one of `dir`, `listen`, `durability`, `cores`, `threads`, `idle`, `idle_spin_us`, `sessions`, `stage_times`, `rings`, `journal`, `snapshots`, `gateway`, `limits`"
         );
         assert!(
             read("[rings]\ningress_slots = 1000")
