@@ -1,7 +1,7 @@
 //! Instruments: what is traded, in which steps, at which fees, and in which phase it is.
 
+use super::band::{Band, no_band};
 use super::index::Handle;
-use super::matching::{Band, no_band};
 use super::reference_data::Named;
 use crate::protocol::command::{CreateInstrument, InstrumentPhase, SelfTrade, Settlement};
 use crate::protocol::reason::Reason;

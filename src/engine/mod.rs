@@ -9,6 +9,7 @@
 mod approvals;
 mod audit;
 mod authorisations;
+mod band;
 mod business_day;
 mod collateral;
 mod deadlines;

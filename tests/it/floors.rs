@@ -109,7 +109,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("authorisations.rs", &["deadlines", "index", "window"]),
     ("reference_data.rs", &["index"]),
     // An instrument's row is kept in a registry, like an asset's.
-    ("instruments.rs", &["index", "reference_data"]),
+    ("instruments.rs", &["band", "index", "reference_data"]),
     ("business_day.rs", &[]),
     ("collateral.rs", &["index"]),
     ("index.rs", &[]),
@@ -118,7 +118,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("limits.rs", &[]),
     ("settlement", &["deadlines", "index", "window"]),
     // Tables are written and read the same way everywhere.
-    ("matching", &["Limits", "deadlines", "snapshot"]),
+    ("matching", &["Limits", "band", "deadlines", "snapshot"]),
 ];
 
 #[test]

@@ -70,7 +70,9 @@ pub use linked::{LIST_MAX, List};
 pub use orders::NewOrder;
 pub use specials::NewSpecial;
 pub use stops::Followed;
-pub use views::{Band, Cross, LevelView, Lookup, Meeting, OrderView, Outcome, Place, Slot, Step};
+pub use views::{Cross, LevelView, Lookup, Meeting, OrderView, Outcome, Place, Slot, Step};
+
+pub use crate::engine::band::{Band, no_band};
 
 use crate::engine::Limits;
 use crate::memory::Take;
@@ -89,14 +91,6 @@ const NO_PRICE: i64 = i64::MIN;
 
 /// Of an order that only the engine's id finds: nothing is remembered of it once it is finished.
 pub const NO_CLIENT_ORDER_ID: ClientOrderId = ClientOrderId(client_ids::NONE);
-
-/// Any price is inside this band.
-pub fn no_band() -> Band {
-    Band {
-        low: Price(i64::MIN),
-        high: Price(i64::MAX),
-    }
-}
 
 /// What most commands read comes first, on two cache lines.
 #[derive(Clone, Copy, Debug)]

@@ -94,16 +94,6 @@ pub enum Place {
     Outside,
 }
 
-/// The prices at which orders may trade without an auction, both included; none where `low` is above
-/// `high`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Band {
-    /// The lowest.
-    pub low: Price,
-    /// The highest.
-    pub high: Price,
-}
-
 /// All orders at one price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LevelView {
