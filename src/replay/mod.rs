@@ -1,7 +1,7 @@
 //! Replay: the one loop that turns a journal back into state.
 //!
 //! Recovery, `replay`, `verify` and `snapshot` are this loop with different watchers: records are
-//! read and checked ahead ([`read_ahead`]), the engine is shown what comes a few commands later and
+//! read and checked ahead (`read_ahead`), the engine is shown what comes a few commands later and
 //! applies the next, and the watcher gets the command and its events. It never writes and may run
 //! beside a live node.
 

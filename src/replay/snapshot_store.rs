@@ -136,7 +136,7 @@ pub fn write(dir: &Path, engine: &Engine, sessions: &SessionTable) -> Result<Wri
     write_with(dir, engine, sessions, &mut Passage::default())
 }
 
-/// As [`write`], in the manner of `passage`.
+/// As [`write()`], in the manner of `passage`.
 pub fn write_with(
     dir: &Path,
     engine: &Engine,
