@@ -16,8 +16,8 @@
 //! which all of them get their turn are simulated. A step of a simulation is one turn of one of them.
 //!
 //! What must hold is checked from outside: by the clients' own record of what they were told
-//! ([`client`]), by an independent model of the ledger ([`scene`]), and by a replay of the whole journal
-//! after every crash ([`judge`]).
+//! (`client`), by an independent model of the ledger (`scene`), and by a replay of the whole journal
+//! after every crash (`judge`).
 //!
 //! **Invariant**: nothing here looks at a real clock, thread, file, socket or hash order.
 
