@@ -1,5 +1,6 @@
 //! Pictures of measurements, as SVG: for docs, and for whoever would rather look than read.
 
+use plotters::coord::ranged1d::Ranged;
 use plotters::prelude::*;
 use std::path::Path;
 
@@ -48,24 +49,7 @@ pub fn draw_growth(path: &Path, labels: &Labels<'_>, series: &[Series<'_>]) -> R
             .x_label_formatter(&|x| thousands(*x))
             .y_label_formatter(&|y| format!("{y:.0}"))
             .draw()?;
-        for (at, series) in series.iter().enumerate() {
-            let color = Palette99::pick(at).mix(0.9);
-            chart
-                .draw_series(
-                    LineSeries::new(series.points.iter().copied(), color.stroke_width(2))
-                        .point_size(3),
-                )?
-                .label(series.name)
-                .legend(move |(x, y)| {
-                    PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2))
-                });
-        }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .background_style(WHITE.mix(0.8))
-            .border_style(BLACK.mix(0.3))
-            .draw()?;
+        draw_lines(&mut chart, series, 3)?;
         root.present()?;
         Ok(())
     };
@@ -133,28 +117,38 @@ fn draw_latencies(
             .x_label_formatter(&|x| x_label(*x))
             .y_label_formatter(&|y| time(*y))
             .draw()?;
-        for (at, series) in series.iter().enumerate() {
-            let color = Palette99::pick(at).mix(0.9);
-            chart
-                .draw_series(LineSeries::new(
-                    series.points.iter().copied(),
-                    color.stroke_width(2),
-                ))?
-                .label(series.name)
-                .legend(move |(x, y)| {
-                    PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2))
-                });
-        }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .background_style(WHITE.mix(0.8))
-            .border_style(BLACK.mix(0.3))
-            .draw()?;
+        draw_lines(&mut chart, series, 0)?;
         root.present()?;
         Ok(())
     };
     draw().map_err(|error| format!("cannot draw {}: {error}", path.display()))
+}
+
+/// Draws the lines, with dots of so many pixels on their points, and the box that names them.
+fn draw_lines<'a, X, Y>(
+    chart: &mut ChartContext<'a, SVGBackend<'a>, Cartesian2d<X, Y>>,
+    series: &[Series<'_>],
+    dots: u32,
+) -> Result<(), Box<dyn std::error::Error>>
+where
+    X: Ranged<ValueType = f64>,
+    Y: Ranged<ValueType = f64>,
+{
+    for (at, series) in series.iter().enumerate() {
+        let color = Palette99::pick(at).mix(0.9);
+        let line = LineSeries::new(series.points.iter().copied(), color.stroke_width(2));
+        chart
+            .draw_series(line.point_size(dots))?
+            .label(series.name)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2)));
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperLeft)
+        .background_style(WHITE.mix(0.8))
+        .border_style(BLACK.mix(0.3))
+        .draw()?;
+    Ok(())
 }
 
 /// A round number of nanoseconds in few letters.

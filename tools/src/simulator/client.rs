@@ -8,8 +8,8 @@
 use super::clock;
 use super::counts::Counts;
 use super::judge::Judge;
-use super::network::{Got, Network};
-use millrace::protocol::frame::{CommandFrame, EventSlot, Prefix, QUERY_ANSWER};
+use super::network::{Got, Network, cut};
+use millrace::protocol::frame::{CommandFrame, EventSlot, QUERY_ANSWER};
 use millrace::protocol::session::{
     self, FIRST_SESSION_KIND, Hello, Refused, Resend, SessionError, SessionMessage, Welcome,
 };
@@ -213,13 +213,7 @@ impl Client {
     }
 
     fn take_frames(&mut self, judge: &Judge, counts: &mut Counts) -> Result<(), String> {
-        while let Some(head) = self.input.get(..size_of::<Prefix>()) {
-            let prefix: Prefix = bytemuck::pod_read_unaligned(head);
-            let length = prefix.length as usize;
-            if self.input.len() < length {
-                break;
-            }
-            let frame: Vec<u8> = self.input.drain(..length).collect();
+        while let Some((prefix, frame)) = cut(&mut self.input) {
             if prefix.kind < FIRST_SESSION_KIND {
                 let event = EventSlot::from_frame(&frame).ok_or("a frame that is no event")?;
                 self.take_event(&event, judge, counts)?;

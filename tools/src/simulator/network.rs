@@ -9,6 +9,7 @@
 //! Readiness is reported as the system does: once, when it changes.
 
 use millrace::gateway::{Ready, Sockets, Stream};
+use millrace::protocol::frame::Prefix;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
@@ -365,4 +366,12 @@ impl Drop for Socket {
         }
         wires.tidy(self.link);
     }
+}
+
+/// The next whole frame of what a client has read, taken out of it.
+pub fn cut(input: &mut Vec<u8>) -> Option<(Prefix, Vec<u8>)> {
+    let head = input.get(..size_of::<Prefix>())?;
+    let prefix: Prefix = bytemuck::pod_read_unaligned(head);
+    let length = prefix.length as usize;
+    (input.len() >= length).then(|| (prefix, input.drain(..length).collect()))
 }

@@ -3,8 +3,8 @@
 
 use super::counts::Counts;
 use super::judge::Judge;
-use super::network::{Got, Network};
-use millrace::protocol::frame::{EventSlot, Prefix};
+use super::network::{Got, Network, cut};
+use millrace::protocol::frame::EventSlot;
 use millrace::protocol::session::{
     self, FIRST_SESSION_KIND, Hello, Refused, SessionError, SessionMessage, Watch, WatchScope,
 };
@@ -109,13 +109,7 @@ impl Watcher {
     }
 
     fn take_frames(&mut self, judge: &Judge, counts: &mut Counts) -> Result<(), String> {
-        while let Some(head) = self.input.get(..size_of::<Prefix>()) {
-            let prefix: Prefix = bytemuck::pod_read_unaligned(head);
-            let length = prefix.length as usize;
-            if self.input.len() < length {
-                break;
-            }
-            let frame: Vec<u8> = self.input.drain(..length).collect();
+        while let Some((prefix, frame)) = cut(&mut self.input) {
             if prefix.kind < FIRST_SESSION_KIND {
                 let event = EventSlot::from_frame(&frame).ok_or("a frame that is no event")?;
                 self.take_event(&event, judge, counts)?;

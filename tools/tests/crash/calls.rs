@@ -277,7 +277,7 @@ fn every_call_of_an_archive_may_fail() {
 
 /// Linux on x86-64: the calls by which the journal meets its disk.
 #[cfg(target_arch = "x86_64")]
-const CALLS: [(u64, &str); 10] = [
+pub const CALLS: [(u64, &str); 10] = [
     (0, "read"),
     (9, "mmap"),
     (18, "pwrite64"),
@@ -291,9 +291,9 @@ const CALLS: [(u64, &str); 10] = [
 ];
 
 #[cfg(target_arch = "x86_64")]
-const IO_ERROR: i32 = 5;
+pub const IO_ERROR: i32 = 5;
 #[cfg(target_arch = "x86_64")]
-const NO_SPACE: i32 = 28;
+pub const NO_SPACE: i32 = 28;
 
 /// Whose calls to the disk fail.
 #[cfg(target_arch = "x86_64")]

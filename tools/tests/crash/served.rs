@@ -2,6 +2,7 @@
 //! socket. A call to the disk fails, or takes its time, and what clients were told is compared with what
 //! the next node finds.
 
+use crate::calls::{CALLS, IO_ERROR, NO_SPACE};
 use crate::judge::{directory, no_forks};
 use millrace::bench::workload::{Transfers, Workload as _, transfer};
 use millrace::client::{Client, Options};
@@ -22,22 +23,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-/// The calls by which a node meets its disk.
-const CALLS: [(u64, &str); 10] = [
-    (0, "read"),
-    (9, "mmap"),
-    (18, "pwrite64"),
-    (28, "madvise"),
-    (74, "fsync"),
-    (75, "fdatasync"),
-    (77, "ftruncate"),
-    (82, "rename"),
-    (257, "openat"),
-    (285, "fallocate"),
-];
-const IO_ERROR: i32 = 5;
-const NO_SPACE: i32 = 28;
 
 /// One place in the node where it meets its disk: which call, made by which thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
