@@ -139,7 +139,7 @@ fn spare_spec(options: &Options, journal_id: [u8; 16]) -> SpareSpec {
         segment_bytes: options.segment_bytes,
         writer_release: options.writer_release,
         journal_id,
-        touch: options.durability == Durability::Process,
+        unsynced: options.durability == Durability::Process,
     }
 }
 

@@ -16,6 +16,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,7 +28,6 @@ use zerocopy::IntoBytes;
 
 use crate::error::IoFault;
 use crate::format::{FORMAT_VERSION, FRAMES_OFFSET, Label, MAGIC, SPARE_NAME};
-use crate::mapping::Mapping;
 use crate::options::Background;
 use crate::storage::{Access, SegmentFile, Storage};
 
@@ -40,9 +40,10 @@ pub(crate) struct SpareSpec {
     pub segment_bytes: u64,
     pub writer_release: u16,
     pub journal_id: [u8; 16],
-    /// Take the write faults of the whole spare in the background. Only without syncs per commit: a
-    /// touched page is a dirty page, and the first sync would write all of them.
-    pub touch: bool,
+    /// No commit syncs: write faults of the whole spare are taken in the background, and its pages may
+    /// be large. With syncs, a touched page is a dirty page, and the first sync would write all of
+    /// them.
+    pub unsynced: bool,
 }
 
 /// A segment-to-be: zeroed, labelled, durable, mapped.
@@ -163,7 +164,10 @@ impl Preparer {
                     self.shared.prepare(index);
                     self.shared.state()
                 }
-                _ => self.shared.wait(state, None),
+                _ => {
+                    self.shared.storage.hurry(true);
+                    self.shared.wait(state, None)
+                }
             };
         }
     }
@@ -235,6 +239,9 @@ enum Task {
 
 impl Shared {
     fn run(&self) {
+        // Its rests are short; the usual slack of 50 us would double them. Where it is refused they are
+        // long.
+        let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1_000));
         loop {
             match self.next_task() {
                 Task::Stop => return,
@@ -289,6 +296,7 @@ impl Shared {
         }
         let made = make_spare(&*self.storage, &self.spec, index);
         let mut state = self.state();
+        self.storage.hurry(false);
         match made {
             Ok(spare) => {
                 (state.spare, state.wanted, state.failure) = (Some(spare), None, None);
@@ -300,21 +308,23 @@ impl Shared {
     }
 
     fn sync_and_drop(&self, retired: Retired) {
-        let Some((range, sequence)) = retired.unsynced else {
-            return;
-        };
+        // First, because what is written out while it is mapped is protected page by page, and each time
+        // the other cores are interrupted.
+        retired.file.let_go();
         // After one failure nothing later may be called durable.
-        if self.sync_failed.load(Ordering::Acquire) {
-            return;
-        }
-        match retired.file.sync(range) {
-            Ok(()) => self.synced.store(sequence, Ordering::Release),
-            Err(error) => self.fail_sync(IoFault::new(
-                "sync",
-                retired.path,
-                error,
-                "check the disk, then restart",
-            )),
+        if let Some((range, sequence)) = retired.unsynced
+            && !self.sync_failed.load(Ordering::Acquire)
+        {
+            retired.file.write_out(range.clone());
+            match retired.file.sync(range) {
+                Ok(()) => self.synced.store(sequence, Ordering::Release),
+                Err(error) => self.fail_sync(IoFault::new(
+                    "sync",
+                    retired.path,
+                    error,
+                    "check the disk, then restart",
+                )),
+            }
         }
     }
 
@@ -349,21 +359,21 @@ impl Shared {
 
 /// Prepares the spare file for segment `index`: zeros, a label, a sync.
 pub(crate) fn make_spare(storage: &dyn Storage, spec: &SpareSpec, index: u64) -> io::Result<Spare> {
-    storage.prepare(SPARE_NAME, spec.segment_bytes)?;
+    if spec.unsynced {
+        storage.prepare_unsynced(SPARE_NAME, spec.segment_bytes)?;
+    } else {
+        storage.prepare(SPARE_NAME, spec.segment_bytes)?;
+    }
     let file = storage.open(SPARE_NAME, Access::Write)?;
     let label = label_for(storage, spec, index)?;
     // SAFETY: the spare is ours alone until it is renamed, and nothing in it is published.
     unsafe { file.mapping().put(0, label.as_bytes()) };
     file.sync(0..FRAMES_OFFSET)?;
-    if spec.touch {
-        touch(file.mapping());
+    if spec.unsynced {
+        // SAFETY: as above.
+        unsafe { file.touch() };
     }
     Ok(Spare { label, file })
-}
-
-fn touch(mapping: &Mapping) {
-    // SAFETY: the spare is ours alone until it is renamed.
-    unsafe { mapping.touch(0..mapping.len()) };
 }
 
 fn label_for(storage: &dyn Storage, spec: &SpareSpec, index: u64) -> io::Result<Label> {

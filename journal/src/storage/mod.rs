@@ -50,6 +50,16 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// and overwritten.
     fn prepare(&self, name: &str, bytes: u64) -> io::Result<()>;
 
+    /// As [`Storage::prepare`], of a file whose records no commit syncs one by one: it need not be kept in
+    /// small pages.
+    fn prepare_unsynced(&self, name: &str, bytes: u64) -> io::Result<()> {
+        self.prepare(name, bytes)
+    }
+
+    /// Says that somebody waits for what is done in the background, or does no longer: a storage that
+    /// rests in between, so as not to be felt, does not rest meanwhile.
+    fn hurry(&self, _on: bool) {}
+
     /// Brings a file that will be written again into the page cache the way [`Storage::prepare`]
     /// leaves it there.
     fn warm(&self, _name: &str) -> io::Result<()> {
@@ -92,6 +102,24 @@ pub trait SegmentFile: Send + Sync {
 
     /// Makes the bytes of the range durable (and perhaps more).
     fn sync(&self, range: Range<usize>) -> io::Result<()>;
+
+    /// Takes the write faults of the whole file, in the background: all its pages become dirty.
+    ///
+    /// # Safety
+    /// Opened for writing, and nobody else writes to it at the moment.
+    unsafe fn touch(&self) {
+        let mapping = self.mapping();
+        // SAFETY: by the caller's promise.
+        unsafe { mapping.touch(0..mapping.len()) };
+    }
+
+    /// Has the bytes of the range on their way to the disk, in the background, so that a
+    /// [`SegmentFile::sync`] finds little to do. Promises nothing.
+    fn write_out(&self, _range: Range<usize>) {}
+
+    /// Gives the pages back, in the background, so that unmapping finds little to do. They are read
+    /// again where somebody still looks at them.
+    fn let_go(&self) {}
 
     /// As [`SegmentFile::sync`], of a file opened for writing, for bytes that another process wrote: also
     /// those that the kernel takes for written. After a failed sync its pages are clean, are still read
