@@ -10,6 +10,9 @@ pub(super) type Handle = u32;
 
 const EMPTY: u64 = 0;
 
+/// Where a lookup that found nothing ended: a free bucket for its key, until the index changes.
+pub(super) struct Free(usize);
+
 /// An index over the rows of one table, sized once.
 pub(super) struct Index {
     /// `hash << 32 | handle + 1`; 0 is empty.
@@ -84,6 +87,30 @@ impl Index {
         }
     }
 
+    /// The handle under `hash` for which `is_key` holds, or else the bucket that is free for it: who
+    /// checks that a key is new and then adds it probes once.
+    #[inline(always)]
+    pub(super) fn find_or_free(
+        &self,
+        hash: u32,
+        mut is_key: impl FnMut(Handle) -> bool,
+    ) -> Result<Handle, Free> {
+        let mut bucket = self.bucket_of(hash);
+        loop {
+            let entry = self.entries[bucket];
+            if entry == EMPTY {
+                return Err(Free(bucket));
+            }
+            if (entry >> 32) as u32 == hash {
+                let handle = entry as u32 - 1;
+                if is_key(handle) {
+                    return Ok(handle);
+                }
+            }
+            bucket = self.next(bucket);
+        }
+    }
+
     /// The first handle under `hash`, its key unchecked: a hint to warm the caches with. At a load
     /// of one half every third key lies behind its home bucket, so the hint probes like a lookup.
     #[inline]
@@ -109,6 +136,19 @@ impl Index {
             bucket = self.next(bucket);
         }
         self.entries[bucket] = u64::from(hash) << 32 | u64::from(handle + 1);
+        self.len += 1;
+    }
+
+    /// As [`Index::insert`], in the bucket that [`Index::find_or_free`] found for the key.
+    ///
+    /// # Panics
+    /// When the index is full, and where the bucket was taken meanwhile.
+    #[inline(always)]
+    pub(super) fn insert_in(&mut self, free: Free, hash: u32, handle: Handle) {
+        assert!(self.has_room(), "checked before commit");
+        let entry = &mut self.entries[free.0];
+        assert!(*entry == EMPTY, "nothing came between lookup and insert");
+        *entry = u64::from(hash) << 32 | u64::from(handle + 1);
         self.len += 1;
     }
 

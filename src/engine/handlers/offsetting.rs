@@ -21,6 +21,7 @@ const CANDIDATES_MAX: usize = 10;
 const LOOKS_MAX: u32 = 64;
 
 /// Finds what settles together with `payment` and notes it in `state.offset`.
+#[inline(never)]
 pub(super) fn pick(state: &mut State, payment: &NewPayment) -> bool {
     let (debtor, creditor) = (payment.debtor, payment.creditor);
     if state.payments.pair(creditor, debtor).next().is_none()
@@ -42,6 +43,7 @@ pub(super) fn pick(state: &mut State, payment: &NewPayment) -> bool {
 }
 
 /// Settles what [`pick`] found.
+#[inline(never)]
 pub(super) fn settle_picked(state: &mut State, out: &mut Outbox) {
     let mut picked = std::mem::take(&mut state.offset);
     // Posting order inside a simultaneous settlement is order of entry.

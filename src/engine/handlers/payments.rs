@@ -8,7 +8,7 @@
 use super::release::{self, Standing};
 use super::{check_account_ids, check_id, find_sides, groups, offsetting, rejected};
 use crate::engine::deadlines::{Due, NO_DEADLINE};
-use crate::engine::index::Handle;
+use crate::engine::index::{Free, Handle, hash_128};
 use crate::engine::ledger::NOTIONAL_MAX;
 use crate::engine::outbox::Outbox;
 use crate::engine::settlement::payment::{HELD, INSTANT, NOT_DUE, PaymentRow, WAITS_FOR_DAY};
@@ -29,66 +29,97 @@ enum Disposition {
     Wait(Reason, u8),
 }
 
-/// Settles a payment, or has it wait.
+/// What a check has looked up of a payment: both accounts, the payment it returns, and where its id is
+/// free.
+struct Found {
+    debtor: Handle,
+    creditor: Handle,
+    return_of: Option<Handle>,
+    free: Free,
+}
+
+/// Settles a payment, or has it wait. One that settles at once takes a path without a call, so that no
+/// row goes through the stack.
 pub(in crate::engine) fn submit_payment(
     state: &mut State,
     asked: &SubmitPayment,
     out: &mut Outbox,
 ) {
-    let moved = |reason, by| told(asked, reason, by);
-    let decision = check(state, asked).and_then(|payment| {
-        let disposition = decide(state, &payment)?;
-        Ok((payment, disposition))
-    });
-    let (payment, disposition) = match decision {
-        Ok(decision) => decision,
-        Err(reason) => {
-            out.push(EventKind::PaymentRejected, &moved(reason, SettledBy::None));
-            return;
-        }
+    let hash = hash_128(asked.id.0);
+    let found = match check(state, asked, hash) {
+        Ok(found) => found,
+        Err(reason) => return refuse(asked, reason, out),
+    };
+    let disposition = match decide(state, asked, &found) {
+        Ok(disposition) => disposition,
+        Err(reason) => return refuse(asked, reason, out),
     };
     // From here it succeeds.
-    note_return(state, payment.return_of, payment.amount.0 as i128);
-    match disposition {
-        Disposition::Settle => {
-            release::pay(state, &payment);
-            state.payments.record_settled(&payment, SettledBy::Entry);
-            out.push(
-                EventKind::PaymentSettled,
-                &moved(Reason::Created, SettledBy::Entry),
-            );
-        }
+    note_return(state, found.return_of, asked.amount.0 as i128);
+    let payment = new_payment(asked, &found);
+    let by = match disposition {
+        Disposition::Settle => SettledBy::Entry,
         Disposition::Offset => {
             offsetting::settle_picked(state, out);
-            release::pay(state, &payment);
-            state.payments.record_settled(&payment, SettledBy::Offset);
-            out.push(
-                EventKind::PaymentSettled,
-                &moved(Reason::Created, SettledBy::Offset),
-            );
+            SettledBy::Offset
         }
         Disposition::Wait(reason, flags) => {
-            let flags = flags | day_flags(state, payment.debtor, payment.creditor);
-            let handle = state.payments.record_waiting(&payment, reason, flags);
-            plan(state, handle);
-            let kind = if flags & NOT_DUE != 0 {
-                EventKind::PaymentWarehoused
-            } else {
-                state.saving.note_queued();
-                EventKind::PaymentQueued
-            };
-            out.push(kind, &moved(reason, SettledBy::None));
+            return wait(state, asked, new_payment(asked, &found), reason, flags, out);
         }
+    };
+    release::pay(state, &payment);
+    let place = (hash, found.free);
+    state.payments.record_settled(&payment, by, place);
+    let body = told(asked, Reason::Created, by);
+    out.push(EventKind::PaymentSettled, &body);
+}
+
+/// Puts a payment into its queue.
+#[inline(never)]
+fn wait(
+    state: &mut State,
+    asked: &SubmitPayment,
+    payment: NewPayment,
+    reason: Reason,
+    flags: u8,
+    out: &mut Outbox,
+) {
+    let flags = flags | day_flags(state, payment.debtor, payment.creditor);
+    let handle = state.payments.record_waiting(&payment, reason, flags);
+    plan(state, handle);
+    let kind = if flags & NOT_DUE != 0 {
+        EventKind::PaymentWarehoused
+    } else {
+        state.saving.note_queued();
+        EventKind::PaymentQueued
+    };
+    out.push(kind, &told(asked, reason, SettledBy::None));
+}
+
+#[inline(always)]
+fn new_payment(asked: &SubmitPayment, found: &Found) -> NewPayment {
+    NewPayment {
+        id: asked.id,
+        debtor: found.debtor,
+        creditor: found.creditor,
+        amount: asked.amount,
+        class: asked.priority,
+        earliest_at: asked.earliest_at,
+        latest_at: asked.latest_at,
+        return_of: found.return_of,
+        value_date: asked.value_date,
     }
 }
 
 /// Refuses a payment.
+#[cold]
+#[inline(never)]
 pub(super) fn refuse(asked: &SubmitPayment, reason: Reason, out: &mut Outbox) {
     let body = told(asked, reason, SettledBy::None);
     out.push(EventKind::PaymentRejected, &body);
 }
 
-#[inline]
+#[inline(always)]
 fn told(asked: &SubmitPayment, reason: Reason, by: SettledBy) -> PaymentMoved {
     PaymentMoved {
         id: asked.id,
@@ -101,11 +132,13 @@ fn told(asked: &SubmitPayment, reason: Reason, by: SettledBy) -> PaymentMoved {
     }
 }
 
-fn check(state: &State, asked: &SubmitPayment) -> Result<NewPayment, Reason> {
+#[inline(always)]
+fn check(state: &State, asked: &SubmitPayment, hash: u32) -> Result<Found, Reason> {
     check_id(asked.id.0)?;
-    if let Some(old) = state.payments.find(asked.id) {
-        return Err(compare(state, state.payments.row(old), asked));
-    }
+    let free = match state.payments.find_or_free(asked.id, hash) {
+        Ok(old) => return Err(compare(state, state.payments.row(old), asked)),
+        Err(free) => free,
+    };
     check_account_ids(asked.debtor_account, asked.creditor_account)?;
     if asked.amount == Amount::ZERO {
         return Err(Reason::AmountMustNotBeZero);
@@ -132,24 +165,24 @@ fn check(state: &State, asked: &SubmitPayment) -> Result<NewPayment, Reason> {
     if !admitted && !state.ledger.are_instant(debtor, creditor) {
         return Err(Reason::PhaseForbids);
     }
-    let return_of = check_return(state, asked, debtor, creditor)?;
+    let return_of = if asked.return_of.0 == 0 {
+        None
+    } else {
+        Some(check_return(state, asked, debtor, creditor)?)
+    };
     if !state.payments.has_room(1) {
         return Err(Reason::CapacityExhausted);
     }
-    Ok(NewPayment {
-        id: asked.id,
+    Ok(Found {
         debtor,
         creditor,
-        amount: asked.amount,
-        class: asked.priority,
-        earliest_at: asked.earliest_at,
-        latest_at: asked.latest_at,
         return_of,
-        value_date: asked.value_date,
+        free,
     })
 }
 
 /// Whether a payment asked for with these words is that one again.
+#[cold]
 fn compare(state: &State, old: &PaymentRow, asked: &SubmitPayment) -> Reason {
     let return_of = old
         .return_of()
@@ -170,6 +203,7 @@ fn compare(state: &State, old: &PaymentRow, asked: &SubmitPayment) -> Reason {
 }
 
 /// A latest time lies behind the earliest, and ahead of us.
+#[inline]
 pub(super) fn check_times(
     state: &State,
     earliest_at: Timestamp,
@@ -188,15 +222,13 @@ pub(super) fn check_times(
 
 /// A return goes back the way its original came, and all returns together give back at most the
 /// original.
+#[inline(never)]
 fn check_return(
     state: &State,
     asked: &SubmitPayment,
     debtor: Handle,
     creditor: Handle,
-) -> Result<Option<Handle>, Reason> {
-    if asked.return_of.0 == 0 {
-        return Ok(None);
-    }
+) -> Result<Handle, Reason> {
     let original = state.payments.find(asked.return_of);
     let original = original.ok_or(Reason::PaymentNotFound)?;
     let row = state.payments.row(original);
@@ -209,10 +241,11 @@ fn check_return(
     if row.returned() + asked.amount.0 > row.amount {
         return Err(Reason::OverReturn);
     }
-    Ok(Some(original))
+    Ok(original)
 }
 
 /// A return takes its part of the original, or gives it back.
+#[inline]
 fn note_return(state: &mut State, original: Option<Handle>, amount: i128) {
     if let Some(original) = original {
         let returned = state.payments.row(original).returned();
@@ -223,16 +256,13 @@ fn note_return(state: &mut State, original: Option<Handle>, amount: i128) {
 }
 
 /// Class gate, cover, offset.
-fn decide(state: &mut State, payment: &NewPayment) -> Result<Disposition, Reason> {
-    if payment.earliest_at > state.now || payment.value_date > state.day.date() {
+#[inline(always)]
+fn decide(state: &mut State, asked: &SubmitPayment, found: &Found) -> Result<Disposition, Reason> {
+    if asked.earliest_at > state.now || asked.value_date > state.day.date() {
         return Ok(Disposition::Wait(Reason::NotYetDue, NOT_DUE));
     }
-    let cover = release::check(
-        state,
-        (payment.debtor, payment.creditor),
-        payment.amount,
-        payment.class,
-    );
+    let sides = (found.debtor, found.creditor);
+    let cover = release::check(state, sides, asked.amount, asked.priority);
     let reason = match cover {
         Ok(()) => Reason::Created,
         Err(reason) if release::may_wait_for(reason) => reason,
@@ -241,14 +271,14 @@ fn decide(state: &mut State, payment: &NewPayment) -> Result<Disposition, Reason
     let bypass = state.saving.bypass();
     if state
         .payments
-        .must_wait(payment.debtor, payment.class, bypass)
+        .must_wait(found.debtor, asked.priority, bypass)
     {
         return Ok(Disposition::Wait(Reason::BehindHigherPriority, 0));
     }
     if reason == Reason::Created {
         return Ok(Disposition::Settle);
     }
-    if state.saving.entry_offset() && offsetting::pick(state, payment) {
+    if state.saving.entry_offset() && offsetting::pick(state, &new_payment(asked, found)) {
         return Ok(Disposition::Offset);
     }
     Ok(Disposition::Wait(reason, 0))

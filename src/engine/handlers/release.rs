@@ -253,7 +253,7 @@ pub(in crate::engine) fn standing(state: &State, payment: Handle) -> Standing {
 }
 
 /// Whether a payment may be paid: money, reservations, limits.
-#[inline]
+#[inline(always)]
 pub(super) fn check(
     state: &State,
     (debtor, creditor): (Handle, Handle),
@@ -283,7 +283,7 @@ pub(super) fn may_wait_for(reason: Reason) -> bool {
 }
 
 /// Pays a payment that was never queued. [`check`] has passed, for it alone or with others.
-#[inline]
+#[inline(always)]
 pub(super) fn pay(state: &mut State, payment: &NewPayment) {
     let (debtor, creditor) = (payment.debtor, payment.creditor);
     state.ledger.because(Cause::Payment(payment.id.0));

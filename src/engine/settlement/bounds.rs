@@ -10,7 +10,7 @@ use crate::protocol::reason::Reason;
 impl Payments {
     /// Whether a payment leaves reservations and limits whole. `liquidity` is what its debtor has
     /// to spend, `None` where it has no floor.
-    #[inline]
+    #[inline(always)]
     pub(in crate::engine) fn check_bounds(
         &self,
         (debtor, creditor): (Handle, Handle),
@@ -18,9 +18,21 @@ impl Payments {
         class: Priority,
         liquidity: impl FnOnce() -> Option<i128>,
     ) -> Result<(), Reason> {
-        let Some(desk) = self.desk(debtor) else {
-            return Ok(());
-        };
+        match self.place(debtor) {
+            None => Ok(()),
+            Some(at) => self.check_desk(at, creditor, amount, class, liquidity),
+        }
+    }
+
+    fn check_desk(
+        &self,
+        at: usize,
+        creditor: Handle,
+        amount: u128,
+        class: Priority,
+        liquidity: impl FnOnce() -> Option<i128>,
+    ) -> Result<(), Reason> {
+        let desk = &self.desks[at];
         let reserved = desk.reserved_against(class);
         if reserved > 0
             && let Some(liquidity) = liquidity()
@@ -31,7 +43,7 @@ impl Payments {
         if class != Priority::Normal || !desk.is_limited() {
             return Ok(());
         }
-        match self.room_toward(debtor, creditor) {
+        match self.room_toward(desk.account, creditor) {
             Some((room, reason)) if room < amount as i128 => Err(reason),
             _ => Ok(()),
         }
@@ -67,7 +79,7 @@ impl Payments {
 
     /// A payment has been paid: what it uses of reservations and limits, and what it gives back to
     /// its creditor's.
-    #[inline]
+    #[inline(always)]
     pub(in crate::engine) fn note_paid(
         &mut self,
         debtor: Handle,
@@ -75,6 +87,13 @@ impl Payments {
         amount: u128,
         class: Priority,
     ) {
+        // Where nobody has a desk there is nothing to keep.
+        if !self.desks.is_empty() {
+            self.note_at_desks(debtor, creditor, amount, class);
+        }
+    }
+
+    fn note_at_desks(&mut self, debtor: Handle, creditor: Handle, amount: u128, class: Priority) {
         if let Some(at) = self.place(debtor) {
             self.desks[at].pay(class, amount);
             if class == Priority::Normal && self.desks[at].is_limited() {

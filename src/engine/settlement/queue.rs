@@ -10,7 +10,7 @@ use super::lane::Lane;
 use super::limits::{BilateralLimits, hash_pair};
 use super::payment::{HELD, NONE, NOT_DUE, PaymentRow, some};
 use super::worklist::Worklist;
-use crate::engine::index::{Handle, Index, hash_128};
+use crate::engine::index::{Free, Handle, Index, hash_128};
 use crate::memory::Take;
 use crate::prefetch::{prefetch, prefetch_pair};
 use crate::protocol::command::{Position, Priority};
@@ -109,6 +109,13 @@ impl Payments {
         self.by_id.find(hash_128(id.0), |handle| {
             self.rows[handle as usize].id == id.0
         })
+    }
+
+    /// The payment of that id, or where its id is free; `hash` is `hash_128(id.0)`.
+    #[inline(always)]
+    pub(in crate::engine) fn find_or_free(&self, id: PaymentId, hash: u32) -> Result<Handle, Free> {
+        self.by_id
+            .find_or_free(hash, |handle| self.rows[handle as usize].id == id.0)
     }
 
     /// Where a lookup of `id` begins, to warm the caches with.
@@ -298,12 +305,18 @@ impl Payments {
             .filter(|other| *other != payment)
     }
 
-    /// Records a payment that is final at once.
-    #[inline]
-    pub(in crate::engine) fn record_settled(&mut self, payment: &NewPayment, by: SettledBy) {
-        let handle = self.record(payment, PaymentState::Settled, Reason::Created);
-        self.rows[handle as usize].by = by as u8;
-        self.by_id.insert(hash_128(payment.id.0), handle);
+    /// Records a payment that is final at once, under `hash` of its id where that is free. Inlined, so
+    /// that the row is built where it stays.
+    #[inline(always)]
+    pub(in crate::engine) fn record_settled(
+        &mut self,
+        payment: &NewPayment,
+        by: SettledBy,
+        (hash, free): (u32, Free),
+    ) {
+        let (state, reason) = (PaymentState::Settled, Reason::Created);
+        let handle = self.record(payment, state, by, reason);
+        self.by_id.insert_in(free, hash, handle);
     }
 
     /// Records a payment at the end of its queue; warehoused where its earliest time lies ahead.
@@ -313,7 +326,7 @@ impl Payments {
         reason: Reason,
         flags: u8,
     ) -> Handle {
-        let handle = self.record(payment, PaymentState::Queued, reason);
+        let handle = self.record(payment, PaymentState::Queued, SettledBy::None, reason);
         self.by_id.insert(hash_128(payment.id.0), handle);
         self.begin_waiting(handle, flags);
         handle
@@ -326,7 +339,8 @@ impl Payments {
         (group, next_leg): (Handle, u32),
         flags: u8,
     ) -> Handle {
-        let handle = self.record(payment, PaymentState::Queued, Reason::Created);
+        let (state, reason) = (PaymentState::Queued, Reason::Created);
+        let handle = self.record(payment, state, SettledBy::None, reason);
         let row = &mut self.rows[handle as usize];
         row.group = group;
         row.next_leg_or_date = next_leg;
@@ -344,8 +358,14 @@ impl Payments {
         self.link_pair(payment);
     }
 
-    #[inline]
-    fn record(&mut self, payment: &NewPayment, state: PaymentState, reason: Reason) -> Handle {
+    #[inline(always)]
+    fn record(
+        &mut self,
+        payment: &NewPayment,
+        state: PaymentState,
+        by: SettledBy,
+        reason: Reason,
+    ) -> Handle {
         let handle = self.rows.len() as u32;
         self.order.back += 1;
         self.rows.push(PaymentRow {
@@ -359,6 +379,7 @@ impl Payments {
             pair_previous: NONE,
             class: payment.class as u8,
             state: state as u8,
+            by: by as u8,
             asked_class: payment.class as u8,
             reason: reason as u16,
             order_key: self.order.back,

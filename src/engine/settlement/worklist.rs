@@ -69,11 +69,14 @@ impl Worklist {
 /// The worklist of release.
 impl Payments {
     /// Notes that something at `account` may go now, if anything waits there.
-    #[inline]
+    #[inline(always)]
     pub(in crate::engine) fn note_risen(&mut self, account: Handle, sequence: u64) {
-        if self.queued == 0 {
-            return;
+        if self.queued > 0 {
+            self.note_if_queued(account, sequence);
         }
+    }
+
+    fn note_if_queued(&mut self, account: Handle, sequence: u64) {
         if let Some(at) = self.place(account) {
             self.note_desk(at, sequence);
             let first = self.desks[at].backs;
