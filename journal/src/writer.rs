@@ -295,6 +295,16 @@ impl Writer {
         self.tail.room() as u64 + spare
     }
 
+    /// Bytes of slots that the current segment still takes. Unlike [`Writer::space_left`] it asks nobody
+    /// whether a spare is ready, so it takes no lock.
+    #[inline]
+    pub fn segment_room(&self) -> u64 {
+        if self.stopped.is_some() {
+            return 0;
+        }
+        self.tail.room() as u64
+    }
+
     /// Bytes of new segments that the storage has room for.
     pub fn free_bytes(&self) -> std::io::Result<u64> {
         self.storage.free_bytes()

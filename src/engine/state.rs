@@ -10,7 +10,7 @@ use super::instruments::InstrumentRow;
 use super::intraday::Intraday;
 use super::ledger::Ledger;
 use super::limits::Limits;
-use super::matching::Matching;
+use super::matching::{Matching, OrderView};
 use super::positions::Positions;
 use super::reference_data::{AssetRow, ParticipantRow, Registry};
 use super::schedule::Schedule;
@@ -61,6 +61,8 @@ pub(super) struct State {
     pub(super) offset: Vec<Handle>,
     /// Room in which payments that are to settle together are checked.
     pub(super) together: Together,
+    /// Room for the orders that a mass cancel takes out; empty between commands.
+    pub(super) gone: Vec<OrderView>,
     /// Room for the legs of the group being checked.
     pub(super) legs: Vec<Handle>,
     /// Puts accounts that have more to spend on the worklist of release.
@@ -97,6 +99,7 @@ impl State {
             chain: Vec::with_capacity(ITEMS_MAX),
             offset: Vec::with_capacity(1_024),
             together: Together::default(),
+            gone: Vec::with_capacity(1_024),
             legs: Vec::new(),
             risen: Risen { sequence: 0 },
         }

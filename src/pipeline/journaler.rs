@@ -141,6 +141,11 @@ impl Journaler {
     /// segment has room: appends wait for it, the ring fills and says busy. Short is one whose
     /// disk has no room for another segment.
     fn publish_room(&mut self) {
+        if !self.room.is_short && self.writer.segment_room() >= self.room.watch_below {
+            // The segment at hand takes more than is watched for: nothing has changed, and whether the
+            // next one is ready need not be asked, which takes a lock.
+            return;
+        }
         let left = self.writer.space_left();
         let is_short = left < self.room.watch_below && !self.disk_takes_a_segment();
         if let Some(news) = self.room.turned(is_short) {

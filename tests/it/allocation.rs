@@ -41,7 +41,7 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 /// Allocations that `work` makes on this thread.
-fn count(work: impl FnOnce()) -> u64 {
+pub fn count(work: impl FnOnce()) -> u64 {
     COUNT.set(Some(0));
     work();
     COUNT.replace(None).expect("set above")

@@ -11,6 +11,7 @@ mod full_disk;
 mod golden;
 mod gridlock;
 mod history;
+mod hot_path;
 mod hundred_days;
 mod ledger_model;
 mod netting;

@@ -6,7 +6,7 @@ use super::{groups, ok, orders, rejected};
 use crate::engine::outbox::Outbox;
 use crate::engine::settlement::payment::BLOCKED;
 use crate::engine::state::State;
-use crate::protocol::command::{CommandKind, QueryParticipants, SetParticipantState};
+use crate::protocol::command::{CommandKind, Priority, QueryParticipants, SetParticipantState};
 use crate::protocol::event::{EventKind, Participant, Participants};
 use crate::protocol::reason::Reason;
 use crate::protocol::units::ParticipantId;
@@ -47,11 +47,18 @@ pub(in crate::engine) fn set_participant_state(
 /// Keeps back every waiting payment whose participants or closed accounts do not allow it, and no
 /// other.
 pub(in crate::engine) fn mark_blocked(state: &mut State) {
-    for payment in state.payments.queue_order() {
-        let row = state.payments.row(payment);
-        let is_blocked = state.ledger.check_open(row.debtor, row.creditor).is_err();
-        if row.has(BLOCKED) != is_blocked {
-            state.payments.set_flag(payment, BLOCKED, is_blocked);
+    for at in 0..state.payments.desks().len() {
+        let account = state.payments.desks()[at].account;
+        for class in Priority::ALL {
+            let mut next = state.payments.head(account, *class);
+            while let Some(payment) = next {
+                next = state.payments.next_ahead(payment);
+                let row = state.payments.row(payment);
+                let is_blocked = state.ledger.check_open(row.debtor, row.creditor).is_err();
+                if row.has(BLOCKED) != is_blocked {
+                    state.payments.set_flag(payment, BLOCKED, is_blocked);
+                }
+            }
         }
     }
 }

@@ -56,10 +56,13 @@ impl Netting {
     }
 
     fn drop_incomplete(&mut self, means: &impl Means) {
-        let incomplete: Vec<(u32, u32)> = self.incomplete(means).collect();
-        for (at, entry) in incomplete {
-            self.cut(at, entry);
+        let mut incomplete = std::mem::take(&mut self.dropped);
+        incomplete.clear();
+        incomplete.extend(self.incomplete(means));
+        for (at, entry) in &incomplete {
+            self.cut(*at, *entry);
         }
+        self.dropped = incomplete;
     }
 
     /// Drops payments from the ends of sets until every account can bear its own.
@@ -90,8 +93,9 @@ impl Netting {
     /// what is behind its legs, in which there may be further groups: the list of cuts to make
     /// takes the place of a recursion.
     fn cut(&mut self, at: u32, entry: u32) {
-        let mut cuts = Cuts::One(at, entry);
-        while let Some((at, entry)) = cuts.next() {
+        let mut cuts = std::mem::take(&mut self.cuts);
+        cuts.push((at, entry));
+        while let Some((at, entry)) = cuts.pop() {
             while self.places[at as usize].end > entry {
                 let last = self.places[at as usize].end - 1;
                 self.places[at as usize].end = last;
@@ -104,7 +108,7 @@ impl Netting {
                 if group != NONE {
                     for leg in self.legs_of(group) {
                         let (_, at, entry) = self.legs[leg];
-                        cuts.add(at, entry);
+                        cuts.push((at, entry));
                     }
                 }
             }
@@ -112,6 +116,7 @@ impl Netting {
             // a higher class no longer uses.
             self.look_at(at);
         }
+        self.cuts = cuts;
     }
 
     /// What is left of every set settles.
@@ -121,32 +126,6 @@ impl Netting {
         for place in &self.places {
             let set = &self.entries[place.start as usize..place.end as usize];
             self.settle.extend(set.iter().map(|entry| entry.payment));
-        }
-    }
-}
-
-/// Cuts to make. Without groups there is only ever one, and nothing is allocated.
-enum Cuts {
-    One(u32, u32),
-    Many(Vec<(u32, u32)>),
-}
-
-impl Cuts {
-    fn next(&mut self) -> Option<(u32, u32)> {
-        match self {
-            Cuts::One(at, entry) => {
-                let cut = (*at, *entry);
-                *self = Cuts::Many(Vec::new());
-                Some(cut)
-            }
-            Cuts::Many(cuts) => cuts.pop(),
-        }
-    }
-
-    fn add(&mut self, at: u32, entry: u32) {
-        match self {
-            Cuts::One(..) => unreachable!("a cut is taken before others are found"),
-            Cuts::Many(cuts) => cuts.push((at, entry)),
         }
     }
 }

@@ -153,7 +153,8 @@ pub(in crate::engine) struct Groups {
 impl Groups {
     pub(in crate::engine) fn new(limit: u32) -> Groups {
         Groups {
-            rows: Vec::new(),
+            // Untouched, room for rows takes no memory.
+            rows: Vec::with_capacity(limit as usize),
             by_id: Index::new(limit),
             limit,
         }

@@ -159,6 +159,13 @@ pub(in crate::engine) struct Netting {
     /// Per entry, the limits it counts toward, of its debtor and of its creditor; empty where there
     /// are no limits.
     bounds: Vec<(u32, u32)>,
+    /// Room of each bilateral limit and of each desk's multilateral one.
+    bilateral: Vec<u32>,
+    multilateral: Vec<u32>,
+    /// Cuts to make: place and entry. Empty but while sets are cut.
+    pub(super) cuts: Vec<(u32, u32)>,
+    /// Legs of groups of which another leg takes no part: place and entry.
+    pub(super) dropped: Vec<(u32, u32)>,
     /// Per entry the group it is a leg of; empty where there are no groups.
     groups: Vec<u32>,
     /// Legs of groups: group, place, entry.
@@ -222,6 +229,10 @@ impl Netting {
             + of(&self.places)
             + of(&self.rooms)
             + of(&self.bounds)
+            + of(&self.bilateral)
+            + of(&self.multilateral)
+            + of(&self.cuts)
+            + of(&self.dropped)
             + of(&self.groups)
             + of(&self.legs)
             + of(&self.work)
@@ -386,8 +397,12 @@ impl Netting {
             return;
         }
         let limits = payments.limits().rows();
-        let mut bilateral = vec![NONE; limits.len()];
-        let mut multilateral = vec![NONE; desks.len()];
+        let mut bilateral = std::mem::take(&mut self.bilateral);
+        bilateral.clear();
+        bilateral.resize(limits.len(), NONE);
+        let mut multilateral = std::mem::take(&mut self.multilateral);
+        multilateral.clear();
+        multilateral.resize(desks.len(), NONE);
         for (at, limit) in limits.iter().enumerate() {
             if limit.amount != UNLIMITED {
                 let owner = payments.place(limit.account);
@@ -417,6 +432,8 @@ impl Netting {
                 self.bounds[entry] = (out.unwrap_or(NONE), back.unwrap_or(NONE));
             }
         }
+        self.bilateral = bilateral;
+        self.multilateral = multilateral;
     }
 
     fn add_room(&mut self, owner: usize, left: i128) -> u32 {

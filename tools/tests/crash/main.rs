@@ -4,6 +4,8 @@
 //! The test runs its own executable again as the victim; see [`victim`].
 
 mod calls;
+#[cfg(target_arch = "x86_64")]
+mod commits;
 mod judge;
 #[cfg(target_arch = "x86_64")]
 mod served;

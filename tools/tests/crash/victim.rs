@@ -1,9 +1,12 @@
 //! The processes that are killed: this executable once more, with a role in its environment.
 
 use crate::judge::{BATCH, commands, config, journal_options, payload};
+use millrace::bench::workload::transfer;
 use millrace::config::Durability;
 use millrace::engine::Engine;
 use millrace::pipeline::Inline;
+use millrace::protocol::command::CommandKind;
+use millrace::protocol::frame::{CommandFrame, EventSlot};
 use millrace::replay::{Nobody, follow, snapshot_store};
 use millrace::session::SessionTable;
 use millrace_journal::storage::MappedFiles;
@@ -56,6 +59,7 @@ fn victim() {
         ),
         "recover" => recover(Path::new(&dir)),
         "pipeline" => pipeline(Path::new(&dir), numbers[0] as usize),
+        "commits" => commits(Path::new(&dir), numbers[0] == 1, numbers[1], numbers[2]),
         "snapshot" => snapshot(Path::new(&dir)),
         "archive" => move_to_archive(Path::new(&dir), numbers[0]),
         other => panic!("no role {other}"),
@@ -137,6 +141,44 @@ fn pipeline(dir: &Path, before: usize) {
         acknowledge(last);
     }
     mark();
+}
+
+/// Between the marks, runs `groups` groups of `size` transfers through a whole pipeline whose segment has room
+/// for them: one commit each.
+fn commits(dir: &Path, disk: bool, groups: u64, size: u64) {
+    let mut config = config(
+        dir,
+        if disk {
+            Durability::Disk
+        } else {
+            Durability::Process
+        },
+    );
+    config.limits.transfers = 1 << 16;
+    config.journal.segment_bytes = 64 << 20;
+    let (mut inline, _) = Inline::open(&config).expect("a pipeline");
+    for command in commands() {
+        inline
+            .execute(&command, &mut |_: &EventSlot| ())
+            .expect("taken");
+    }
+    let transfers: Vec<_> = (0..groups * size)
+        .map(|number| transfer(u128::from(1_000_000 + number), 1, 2, 1))
+        .map(|body| CommandFrame::new(CommandKind::Transfer, &body))
+        .collect();
+    std::thread::sleep(Duration::from_millis(100));
+    mark();
+    let mut events = 0;
+    for group in transfers.chunks(size as usize) {
+        for command in group {
+            inline
+                .push(command, &mut |_: &EventSlot| events += 1)
+                .expect("taken");
+        }
+        inline.pump(&mut |_: &EventSlot| events += 1);
+    }
+    mark();
+    assert_eq!(events, groups * size);
 }
 
 /// Writes a snapshot of the journal in `dir`.

@@ -55,7 +55,7 @@ pub(in crate::engine) fn mass_cancel(state: &mut State, asked: &MassCancel, out:
         SideFilter::Sell => Some(Side::Sell),
         SideFilter::Both => None,
     };
-    let mut gone = Vec::new();
+    let mut gone = std::mem::take(&mut state.gone);
     let matching = &mut state.matching;
     match participant {
         Some(participant) if asked.session == 0 => {
@@ -66,6 +66,8 @@ pub(in crate::engine) fn mass_cancel(state: &mut State, asked: &MassCancel, out:
         }),
     }
     cancel_all(state, &gone, CancelReason::Mass, out);
+    gone.clear();
+    state.gone = gone;
 }
 
 fn check_scope(

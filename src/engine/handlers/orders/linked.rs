@@ -65,20 +65,26 @@ pub(in crate::engine) fn place_order_list(
         }
     };
     // From here it succeeds.
-    let mut slots = Vec::with_capacity(LIST_MAX);
-    for (asked, entry) in orders.iter().zip(entries.iter().flatten()) {
-        slots.push(enter(state, asked, entry, out));
+    let mut entered = [None; LIST_MAX];
+    for ((asked, entry), slot) in orders
+        .iter()
+        .zip(entries.iter().flatten())
+        .zip(&mut entered)
+    {
+        *slot = Some(enter(state, asked, entry, out));
     }
+    let first = entered[0].expect("a list has a first order");
+    let slots = &entered.map(|slot| slot.unwrap_or(first))[..orders.len()];
     let book = entries[0].as_ref().expect("checked").order.book;
     let lots = orders[0].quantity;
     match asked.contingency {
         Contingency::Oco => {
-            state.matching.link(None, &slots, lots);
-            begin_oco(state, &slots, &entries, out);
+            state.matching.link(None, slots, lots);
+            begin_oco(state, slots, &entries, out);
         }
         Contingency::Bracket => {
             state.matching.link(Some(slots[0]), &slots[1..], lots);
-            begin_bracket(state, orders, &slots, &entries, out);
+            begin_bracket(state, orders, slots, &entries, out);
         }
     }
     settle_book(state, book, out);
