@@ -25,7 +25,13 @@
 //! restart of the node. When the ring is full the client goes back to the command that was refused
 //! and sends from there again.
 
+mod error;
+mod flight;
+mod options;
 mod shared;
+
+pub use error::ClientError;
+pub use options::Options;
 
 use crate::protocol::command::CommandKind;
 use crate::protocol::event::Event;
@@ -37,6 +43,7 @@ use crate::protocol::session::{
 use crate::protocol::units::ParticipantId;
 use crate::protocol::wire::{Bool, Zero};
 use crate::ring_file::ClientEnd;
+use flight::{Flight, QUERY};
 use rustix::net::{RecvFlags, SendFlags};
 use shared::SharedLine;
 use std::collections::VecDeque;
@@ -44,171 +51,6 @@ use std::io::{self, ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
-
-/// How a client behaves.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The session; a random one where `None`. Name one to go on with it.
-    pub session: Option<u64>,
-    /// Replies up to this client sequence were seen: for a session that goes on in a new process.
-    pub replies_seen: u64,
-    /// Wait for replies by spinning: lowest latency, a whole core.
-    pub spin: bool,
-    /// Go on over shared memory after the hello, with a node on the same host: no system calls while
-    /// both sides are awake. Meant for clients that spin.
-    pub shared_memory: bool,
-    /// Commands and queries in flight at most; [`Client::submit`] waits for room.
-    pub window: usize,
-    /// Bytes of them at most; a single command may be longer.
-    pub window_bytes: usize,
-    /// Events held that the caller has not taken yet. A call that waits while more come (for room, or for
-    /// its own answer, on a session that watches) ends with [`ClientError::NotTaken`].
-    pub held_events: usize,
-    /// How long to wait for the node.
-    pub timeout: Duration,
-    /// For how long to try to connect again when the connection breaks; zero gives up at once.
-    pub reconnect: Duration,
-    /// How long to leave a node alone that said busy.
-    pub busy_pause: Duration,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Options {
-            session: None,
-            replies_seen: 0,
-            spin: false,
-            shared_memory: false,
-            window: 4_096,
-            window_bytes: 64 << 20,
-            held_events: 1 << 20,
-            timeout: Duration::from_secs(10),
-            reconnect: Duration::from_secs(5),
-            busy_pause: Duration::from_micros(50),
-        }
-    }
-}
-
-/// What went wrong.
-#[derive(Debug)]
-pub enum ClientError {
-    /// The node could not be reached.
-    Connect {
-        /// Where it was looked for.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
-    /// The memory that the node offered to share could not be opened.
-    SharedMemory(io::Error),
-    /// The connection broke and could not be made again.
-    Io(io::Error),
-    /// The node did not answer in time.
-    Timeout,
-    /// The node refused a command, and everything sent after it; or it closed the session. What
-    /// was refused was not taken: commands from client sequence `expected` on are forgotten here.
-    Refused {
-        /// Why.
-        error: SessionError,
-        /// The command, 0 where it is about the session.
-        client_sequence: u64,
-        /// The next client sequence the node takes.
-        expected: u64,
-    },
-    /// Commands were taken, but their replies are no longer kept: ask for their outcome by query.
-    RepliesGone {
-        /// The first of them.
-        from: u64,
-        /// The first client sequence whose reply there is, or may be.
-        available: u64,
-    },
-    /// The events asked for are no longer kept; those from here on follow.
-    WatchGone {
-        /// First journal sequence there is.
-        available: u64,
-    },
-    /// So many events are held and not taken: take them, with [`Client::poll`] or [`Client::received`],
-    /// and go on.
-    NotTaken {
-        /// Events held.
-        held: usize,
-    },
-    /// The node knows the session otherwise than this client does.
-    SessionForgotten {
-        /// The last command the node has taken.
-        node: u64,
-        /// The last command that was answered here.
-        client: u64,
-    },
-    /// The node sent something that this client does not understand.
-    Protocol(String),
-}
-
-impl std::fmt::Display for ClientError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            ClientError::Connect { address, source } => {
-                write!(f, "cannot reach a node at {address}: {source}")
-            }
-            ClientError::SharedMemory(error) => write!(
-                f,
-                "cannot open the node's shared memory: {error}; it must run on this host, under the same user"
-            ),
-            ClientError::Io(error) => write!(f, "the connection broke: {error}"),
-            ClientError::Timeout => f.write_str("the node did not answer in time"),
-            ClientError::Refused {
-                error,
-                client_sequence: 0,
-                ..
-            } => write!(f, "the node closed the session: {error}"),
-            ClientError::Refused {
-                error: SessionError::DiskFull,
-                client_sequence,
-                ..
-            } => write!(
-                f,
-                "the node refused command {client_sequence}: its disk is full; make room there \
-                 and send the rest again"
-            ),
-            ClientError::Refused {
-                error,
-                client_sequence,
-                ..
-            } => write!(f, "the node refused command {client_sequence}: {error}"),
-            ClientError::RepliesGone { from, available } => write!(
-                f,
-                "commands {from} to {} were taken, but their replies are no longer kept",
-                available.saturating_sub(1)
-            ),
-            ClientError::WatchGone { available } => write!(
-                f,
-                "events before sequence {available} are no longer kept; those from there on follow"
-            ),
-            ClientError::NotTaken { held } => {
-                write!(
-                    f,
-                    "{held} events are held and not taken; take them and go on"
-                )
-            }
-            ClientError::SessionForgotten { node, client } => write!(
-                f,
-                "the node has taken {node} commands of this session, this client saw {client} answered"
-            ),
-            ClientError::Protocol(what) => write!(f, "unexpected from the node: {what}"),
-        }
-    }
-}
-
-impl std::error::Error for ClientError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            ClientError::Connect { source, .. }
-            | ClientError::SharedMemory(source)
-            | ClientError::Io(source) => Some(source),
-            _ => None,
-        }
-    }
-}
 
 /// What a node says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -221,8 +63,6 @@ pub struct Stats {
 
 /// The longest list of stage times that is kept of an answer.
 const STAGE_TIMES_MAX: usize = 64;
-/// Numbers of queries have this bit, so a refusal says which it means.
-const QUERY: u64 = 1 << 63;
 
 /// A session with a node.
 pub struct Client {
@@ -252,27 +92,6 @@ pub struct Client {
     reconnects: u64,
     /// Counts whatever the node sent, and connections.
     heard: u64,
-}
-
-/// What was submitted and not answered yet: the bytes, in order, and where each frame lies.
-#[derive(Default)]
-struct Flight {
-    bytes: Vec<u8>,
-    /// Bytes before this one belong to answered frames.
-    start: usize,
-    /// Bytes before this one are sent.
-    sent: usize,
-    /// Bytes from this one on are held back: the end of a frame.
-    hold_at: Option<usize>,
-    entries: VecDeque<Entry>,
-}
-
-struct Entry {
-    number: u64,
-    length: usize,
-    /// Events with a lower index were handed out.
-    next_index: u32,
-    done: bool,
 }
 
 /// The node refused a command; it refuses all that was sent after it, too.
@@ -1040,157 +859,6 @@ struct Cut {
     start: usize,
     length: usize,
     kind: u16,
-}
-
-impl Flight {
-    fn push(&mut self, number: u64, session: u64, frame: &[u8]) {
-        let at = self.bytes.len();
-        self.bytes.extend_from_slice(frame);
-        self.bytes[at + 8..at + 16].copy_from_slice(&session.to_le_bytes());
-        self.bytes[at + 16..at + 24].copy_from_slice(&number.to_le_bytes());
-        self.entries.push_back(Entry {
-            number,
-            length: frame.len(),
-            next_index: 0,
-            done: false,
-        });
-    }
-
-    /// Bytes of frames that are not answered.
-    fn held_bytes(&self) -> usize {
-        self.bytes.len() - self.start
-    }
-
-    #[inline]
-    fn entry(&mut self, number: u64) -> Option<&mut Entry> {
-        // Answers come in order, so nearly always it is the first.
-        self.entries.iter_mut().find(|entry| entry.number == number)
-    }
-
-    /// Marks as answered.
-    fn finish(&mut self, number: u64) {
-        if let Some(entry) = self.entry(number) {
-            entry.done = true;
-        }
-        self.forget_done();
-    }
-
-    /// What may be sent now.
-    fn unsent(&self) -> &[u8] {
-        let end = self.hold_at.unwrap_or(self.bytes.len());
-        &self.bytes[self.sent..end]
-    }
-
-    /// Holds back whatever was not begun to be sent.
-    fn hold(&mut self) {
-        let mut end = self.start;
-        for entry in &self.entries {
-            if end >= self.sent {
-                break;
-            }
-            end += entry.length;
-        }
-        self.hold_at = Some(end.max(self.sent));
-    }
-
-    fn forget_done(&mut self) {
-        while let Some(entry) = self.entries.front() {
-            let end = self.start + entry.length;
-            let half_sent = self.start < self.sent && self.sent < end;
-            if !entry.done || half_sent {
-                break;
-            }
-            self.start = end;
-            self.sent = self.sent.max(end);
-            self.hold_at = self.hold_at.map(|hold| hold.max(end));
-            self.entries.pop_front();
-        }
-        // The larger half: so every byte moves once at most.
-        if self.start > self.bytes.len() / 2 {
-            self.cut_front();
-        }
-    }
-
-    fn cut_front(&mut self) {
-        self.bytes.drain(..self.start);
-        self.sent -= self.start;
-        self.hold_at = self.hold_at.map(|hold| hold - self.start);
-        self.start = 0;
-    }
-
-    /// Takes back what was sent from the first entry on that `is_it`, and holds nothing back.
-    fn rewind(&mut self, is_it: impl Fn(&Entry) -> bool) {
-        let mut offset = self.start;
-        for entry in &self.entries {
-            if is_it(entry) {
-                break;
-            }
-            offset += entry.length;
-        }
-        self.sent = offset;
-        self.hold_at = None;
-    }
-
-    /// Commands that follow `number` and were sent, at least in part.
-    fn commands_sent_after(&self, number: u64) -> usize {
-        let mut offset = self.start;
-        let mut count = 0;
-        for entry in &self.entries {
-            if offset >= self.sent {
-                break;
-            }
-            count += usize::from(entry.number & QUERY == 0 && entry.number > number);
-            offset += entry.length;
-        }
-        count
-    }
-
-    /// Puts a refused query at the end.
-    fn send_again(&mut self, number: u64) {
-        let mut offset = self.start;
-        for at in 0..self.entries.len() {
-            let length = self.entries[at].length;
-            if self.entries[at].number == number && !self.entries[at].done {
-                self.bytes.extend_from_within(offset..offset + length);
-                self.entries[at].done = true;
-                // The old entry must not be found any more.
-                self.entries[at].number = 0;
-                self.entries.push_back(Entry {
-                    number,
-                    length,
-                    next_index: 0,
-                    done: false,
-                });
-                self.forget_done();
-                return;
-            }
-            offset += length;
-        }
-    }
-
-    /// Forgets the commands from `number` on. Queries among them are forgotten as well when they
-    /// were not sent.
-    fn give_up_from(&mut self, number: u64) {
-        for entry in &mut self.entries {
-            if entry.number & QUERY == 0 && entry.number >= number {
-                entry.done = true;
-                entry.number = 0;
-            }
-        }
-        // What was not sent must not be sent now.
-        let mut offset = self.start;
-        let mut keep = 0;
-        for entry in &self.entries {
-            if offset >= self.sent {
-                break;
-            }
-            offset += entry.length;
-            keep += 1;
-        }
-        self.entries.truncate(keep);
-        self.bytes.truncate(offset);
-        self.forget_done();
-    }
 }
 
 fn open(address: SocketAddr, options: &Options) -> io::Result<TcpStream> {
