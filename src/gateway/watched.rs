@@ -85,9 +85,6 @@ impl Watched {
             // Who joins a group is told to those who follow it.
             Event::Ok(e) => e.group != 0 && self.groups.binary_search(&e.group).is_ok(),
             // A refused cancel, replace or mass cancel: of whoever asked for it.
-            Event::Rejected(e) if e.cmd == CommandKind::MassCancel => {
-                u32::try_from(e.id).is_ok_and(has)
-            }
             Event::Rejected(e) => e.participant.0 != 0 && has(e.participant.0),
             _ => false,
         }

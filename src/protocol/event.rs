@@ -105,7 +105,7 @@ wire_struct! {
         cmd: CommandKind,
         /// Why.
         reason: Reason,
-        /// Who wanted to cancel or replace an order, 0 for any other command.
+        /// Who wanted to cancel or replace an order, or all of its orders; 0 for any other command.
         participant: ParticipantId = 0,
         /// Whether `id` is an order's at the engine, and not its participant's.
         by_order_id: Bool = 0,

@@ -4,6 +4,7 @@
 use super::command::{CommandKind, Items, TransferFlags};
 use super::event::EventKind;
 use super::frame::{CommandRef, EventSlot};
+use super::reason::Reason;
 use super::script::{PROPOSED_DEPTH_MAX, is_removable, needed_fields};
 use super::wire::{Field, WireType};
 use std::fmt::Write as _;
@@ -194,8 +195,12 @@ fn write_own_id(out: &mut String, body: &[u8]) {
     let Some(kind) = CommandKind::from_code(code) else {
         return;
     };
-    let own = match number_of(fields, "by_order_id", body) {
-        0 => own_id_field(kind),
+    let reason = Reason::from_code(number_of(fields, "reason", body) as u16);
+    let own = match (kind, reason, number_of(fields, "by_order_id", body)) {
+        // It names several, and the reason says which of them is meant.
+        (CommandKind::MassCancel, Some(Reason::InstrumentNotFound), _) => Some("instrument"),
+        (CommandKind::MassCancel, Some(Reason::SessionNotFound), _) => Some("session"),
+        (_, _, 0) => own_id_field(kind),
         _ => Some("order_id"),
     };
     if let Some(name) = own.filter(|name| *name != "id") {
@@ -210,6 +215,7 @@ pub fn own_id_field(kind: CommandKind) -> Option<&'static str> {
         CommandKind::CancelOrder | CommandKind::ReplaceOrder | CommandKind::QueryOrder => {
             Some("client_order_id")
         }
+        CommandKind::CancelOnDisconnect => Some("session"),
         CommandKind::Tick
         | CommandKind::QueryDigest
         | CommandKind::QueryProposals

@@ -12,10 +12,10 @@ use crate::engine::state::State;
 use crate::protocol::command::{
     self, CancelOrder, CommandKind, MassCancel, SessionRef, Side, SideFilter, TimeInForce,
 };
-use crate::protocol::event::{EventKind, OrderCancelled};
+use crate::protocol::event::{self, EventKind, OrderCancelled};
 use crate::protocol::reason::{CancelReason, Reason};
 use crate::protocol::units::{ParticipantId, Quantity};
-use crate::protocol::wire::Zero;
+use crate::protocol::wire::{Bool, Zero};
 
 /// Takes an order out of the book. Allowed in every phase.
 #[inline(never)] // so that instructions are counted per kind
@@ -42,11 +42,7 @@ pub(in crate::engine) fn cancel_order(state: &mut State, asked: &CancelOrder, ou
 pub(in crate::engine) fn mass_cancel(state: &mut State, asked: &MassCancel, out: &mut Outbox) {
     let (participant, book) = match check_scope(state, asked) {
         Ok(scope) => scope,
-        Err(reason) => {
-            let id = u128::from(asked.participant.0);
-            rejected(CommandKind::MassCancel, id, reason, out);
-            return;
-        }
+        Err(reason) => return mass_cancel_rejected(asked, reason, out),
     };
     // From here it succeeds.
     ok(CommandKind::MassCancel, out);
@@ -68,6 +64,24 @@ pub(in crate::engine) fn mass_cancel(state: &mut State, asked: &MassCancel, out:
     cancel_all(state, &gone, CancelReason::Mass, out);
     gone.clear();
     state.gone = gone;
+}
+
+/// A mass cancel is refused for a name that means nobody: that one is the refusal's id.
+fn mass_cancel_rejected(asked: &MassCancel, reason: Reason, out: &mut Outbox) {
+    let (participant, id) = match reason {
+        Reason::InstrumentNotFound => (asked.participant, u128::from(asked.instrument.0)),
+        Reason::SessionNotFound => (asked.participant, u128::from(asked.session)),
+        _ => (ParticipantId(0), u128::from(asked.participant.0)),
+    };
+    let body = event::Rejected {
+        cmd: CommandKind::MassCancel,
+        reason,
+        participant,
+        by_order_id: Bool::No,
+        _reserved: [Zero::Zero; 7],
+        id,
+    };
+    out.push(EventKind::Rejected, &body);
 }
 
 fn check_scope(
