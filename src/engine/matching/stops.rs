@@ -150,9 +150,7 @@ impl Matching {
     /// [`wake_stops`](Matching::wake_stops).
     pub fn end_call(&mut self, book: u32) {
         assert!(!self.is_crossed(book), "uncross it first");
-        let book = &mut self.books[book as usize];
-        book.is_call = false;
-        book.indicated = (0, 0);
+        self.books[book as usize].is_call = false;
     }
 
     /// Whether orders of the book accumulate.

@@ -1843,9 +1843,12 @@ impl Exchange {
             self.uncross(book);
             let row = self.books.get_mut(&book).unwrap();
             row.is_call = false;
-            row.indicated = (0, 0);
             let last = row.last;
             self.trigger(book, last);
+            if self.books[&book].indicated != (0, 0) {
+                self.books.get_mut(&book).unwrap().indicated = (0, 0);
+                self.say("indicative 0 0".into());
+            }
         }
         self.settle(book);
         if phase == Phase::Closed {

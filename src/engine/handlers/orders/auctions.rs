@@ -64,6 +64,9 @@ pub(in crate::engine) fn set_instrument_phase(
     if is_call(old) && !is_call(asked.phase) {
         expire_for_auction(state, book, old, out);
     }
+    if !is_call(asked.phase) {
+        say_indicative(state, book, None, out);
+    }
     enter_phase(state, book, asked.phase, out);
     if opens {
         // What crossed when trading was halted.
@@ -212,14 +215,23 @@ pub(super) fn indicate(state: &mut State, book: Handle, out: &mut Outbox) {
     if !is_call(instrument.phase()) {
         return;
     }
-    let (id, reference) = (instrument.id, instrument.reference());
-    let now = state.matching.equilibrium(book, reference);
+    let now = state.matching.equilibrium(book, instrument.reference());
+    say_indicative(state, book, now, out);
+}
+
+/// Says what an auction would do, where that is not what was last said; `None` takes that back.
+fn say_indicative(
+    state: &mut State,
+    book: Handle,
+    now: Option<(Price, Quantity)>,
+    out: &mut Outbox,
+) {
     if !state.matching.indicate(book, now) {
         return;
     }
     let (price, volume) = now.unwrap_or((Price(0), Quantity(0)));
     let body = Indicative {
-        instrument: InstrumentId(id),
+        instrument: InstrumentId(state.instruments.row(book).id),
         _reserved: [Zero::Zero; 4],
         price,
         volume,
