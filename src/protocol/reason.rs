@@ -348,5 +348,7 @@ wire_enum! {
         Disconnected = 11 "disconnected",
         /// Its participant was blocked.
         Blocked = 12 "blocked",
+        /// It would have cost more than one order of its instrument may when it woke.
+        ExceedsMaxNotional = 13 "exceeds_max_notional",
     }
 }

@@ -439,7 +439,8 @@ impl Source {
             quantity: if self.chance(8) {
                 self.below(60)
             } else {
-                1 + self.below(12)
+                // The fourth takes no more than some five lots.
+                1 + self.below(if book == 4 { 6 } else { 12 })
             },
             stop: 0,
             protection: 0,
@@ -641,6 +642,11 @@ impl Source {
                 place.price = 0;
                 place.protection = if self.chance(50) { self.price() } else { 0 };
             }
+        }
+        let is_stop = matches!(place.kind, Kind::Stop | Kind::TrailingStop);
+        if is_stop && self.chance(50) {
+            // As much as may cost too much when it wakes.
+            place.quantity = if place.book == 4 { 5 } else { 10 };
         }
     }
 }

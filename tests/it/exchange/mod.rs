@@ -29,6 +29,7 @@ fn books() -> BTreeMap<u32, Book> {
         taker_percent: 3,
         min_price: 1,
         max_price: 1_000,
+        min_quantity: 1,
         max_quantity: 50,
         max_notional: 0,
         steps: vec![(1, 1)],
@@ -62,6 +63,8 @@ fn books() -> BTreeMap<u32, Book> {
     let gross = Book {
         lot_size: 3,
         maker_percent: 1,
+        min_quantity: 2,
+        max_notional: 50_000,
         settles: Settles::Gross,
         ..plain.clone()
     };
@@ -104,10 +107,11 @@ fn setup() -> Vec<String> {
     }
     for (id, book) in books() {
         lines.push(format!(
-            r#"{{"cmd":"create_instrument","instrument":{id},"base_asset":2,"quote_asset":1,"lot_size":{},"tick_value":{},"max_price":{},"max_quantity":{},"maker_fee_bps":{},"taker_fee_bps":{},"fee_account":992,"tick_table":{},"static_band":{},"dynamic_band":{},"reference_price":{},"max_notional":{},"settlement":"{}"}}"#,
+            r#"{{"cmd":"create_instrument","instrument":{id},"base_asset":2,"quote_asset":1,"lot_size":{},"tick_value":{},"max_price":{},"min_quantity":{},"max_quantity":{},"maker_fee_bps":{},"taker_fee_bps":{},"fee_account":992,"tick_table":{},"static_band":{},"dynamic_band":{},"reference_price":{},"max_notional":{},"settlement":"{}"}}"#,
             book.lot_size,
             book.tick_value,
             book.max_price,
+            book.min_quantity,
             book.max_quantity,
             book.maker_percent * 100,
             book.taker_percent * 100,
@@ -158,6 +162,7 @@ fn the_engine_says_what_the_obvious_exchange_says() {
         "order_cancelled disconnected",
         "order_cancelled expired",
         "order_cancelled fok",
+        "order_cancelled exceeds_max_notional",
         "order_cancelled ioc",
         "order_cancelled linked",
         "order_cancelled mass",

@@ -16,6 +16,7 @@ pub(super) struct Book {
     pub(super) taker_percent: i128,
     pub(super) min_price: i64,
     pub(super) max_price: i64,
+    pub(super) min_quantity: u64,
     pub(super) max_quantity: u64,
     pub(super) max_notional: i128,
     /// From each price on, prices are multiples of the number beside it.
@@ -690,7 +691,7 @@ impl Exchange {
         }
         let stage = self.stage(p.book, p.tif)?;
         let book = self.books[&p.book].clone();
-        if p.quantity == 0
+        if p.quantity < book.min_quantity
             || p.quantity > book.max_quantity
             || p.min_quantity > p.quantity
             || p.display > p.quantity
@@ -1248,11 +1249,13 @@ impl Exchange {
         let (p, book) = (order.place, self.books[&order.place.book].clone());
         let was = self.hold(&order);
         let unprotected = order.limit != order.cover_price;
-        let needs = if p.side == Side::Buy && unprotected {
-            book.with_fee(self.cost_of(p.book, order.leaves, p.participant, p.self_trade))
-        } else {
-            was
-        };
+        // What was not known before.
+        let costs = (p.side == Side::Buy && unprotected)
+            .then(|| self.cost_of(p.book, order.leaves, p.participant, p.self_trade));
+        if costs.is_some_and(|costs| book.max_notional != 0 && costs > book.max_notional) {
+            return self.cancel(number, "exceeds_max_notional");
+        }
+        let needs = costs.map_or(was, |costs| book.with_fee(costs));
         let covered = needs <= was || needs - was <= self.free(p.participant, p.side);
         if !covered {
             return self.cancel(number, "uncovered");

@@ -91,12 +91,16 @@ fn wake(state: &mut State, slot: Slot, out: &mut Outbox) {
     let order = state.matching.order(slot);
     let held = match cover_awake(state, &instrument, &order) {
         Ok(held) => held,
-        Err(_) => {
+        Err(why) => {
+            let why = match why {
+                Reason::ExceedsMaxNotional => CancelReason::ExceedsMaxNotional,
+                _ => CancelReason::Uncovered,
+            };
             let all = held_for(&instrument, &order);
             let account = cover_account(&order);
             state.ledger.release(account, all);
             state.liquidity_rose(account);
-            report_cancelled(state, slot, CancelReason::Uncovered, out);
+            report_cancelled(state, slot, why, out);
             state.matching.finish(slot);
             return;
         }
@@ -143,6 +147,9 @@ fn cover_awake(
             .ok_or(Reason::NotionalOverflow)?
     };
     let (hold, budget) = needs(instrument, order.side, order.leaves, notional)?;
+    if is_unprotected && instrument.is_too_large(notional) {
+        return Err(Reason::ExceedsMaxNotional);
+    }
     let account = cover_account(order);
     if hold > was {
         let more = Amount(hold.0 - was.0);
