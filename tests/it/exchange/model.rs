@@ -1496,7 +1496,11 @@ impl Exchange {
             let open = self.order(entry).leaves;
             for (leg, _) in &list.legs {
                 let order = self.order_mut(*leg);
-                (order.total, order.leaves, order.shown) = (open, open, open);
+                if order.leaves != open {
+                    (order.total, order.leaves, order.shown) = (open, open, open);
+                    let limit = order.limit;
+                    self.say(format!("order_replaced {leg} {limit} {open}"));
+                }
             }
         }
     }

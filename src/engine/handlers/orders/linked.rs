@@ -421,7 +421,10 @@ pub(super) fn settle_list(state: &mut State, row: u32, out: &mut Outbox) {
         // Nothing has filled: they would bring as much as is open.
         let open = state.matching.order(entry).leaves;
         for slot in list.live() {
-            state.matching.resize(slot, open);
+            if state.matching.order(slot).leaves != open {
+                state.matching.resize(slot, open);
+                say_changed(state, slot, out);
+            }
         }
     }
 }
