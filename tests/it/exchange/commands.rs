@@ -590,7 +590,7 @@ impl Source {
 
     fn make_special(&mut self, place: &mut Place) {
         let rests = [Tif::Gtc, Tif::Day];
-        match self.below(12) {
+        match self.below(14) {
             0 | 1 => {
                 place.tif = self.one_of(&rests);
                 place.display = 1 + self.below(place.quantity.max(1));
@@ -619,7 +619,7 @@ impl Source {
                     place.price = 0;
                 }
             }
-            7 => {
+            7 | 12 | 13 => {
                 place.tif = self.one_of(&rests);
                 place.post_only = true;
                 place.slide = self.chance(50);

@@ -62,9 +62,9 @@ fn books() -> BTreeMap<u32, Book> {
     };
     let gross = Book {
         lot_size: 3,
-        maker_percent: 1,
         min_quantity: 2,
         max_notional: 50_000,
+        maker_percent: 1,
         settles: Settles::Gross,
         ..plain.clone()
     };
@@ -160,9 +160,9 @@ fn the_engine_says_what_the_obvious_exchange_says() {
         "order_cancelled band",
         "order_cancelled blocked",
         "order_cancelled disconnected",
+        "order_cancelled exceeds_max_notional",
         "order_cancelled expired",
         "order_cancelled fok",
-        "order_cancelled exceeds_max_notional",
         "order_cancelled ioc",
         "order_cancelled linked",
         "order_cancelled mass",
@@ -190,6 +190,8 @@ fn the_engine_says_what_the_obvious_exchange_says() {
         "cycle_position",
         "cycle_settled",
         "rejected exceeds_credits",
+        "rejected post_only_would_cross",
+        "rejected quantity_out_of_range",
         "rejected settles_at_once",
         "rejected too_late_to_cancel",
     ] {

@@ -1767,14 +1767,15 @@ impl Exchange {
         let limit = price.unwrap_or(old.limit);
         let total = quantity.unwrap_or(old.total);
         let filled = old.total - old.leaves;
-        if total <= filled || total > book.max_quantity {
+        let is_new = total != old.total;
+        if total <= filled || total > book.max_quantity || is_new && total < book.min_quantity {
             return Err("quantity_out_of_range");
         }
         let leaves = total - filled;
         let stays = limit == old.limit && leaves <= old.leaves;
         let moves = old.at == At::Book && !stays;
         let takes = moves && stage == Stage::Trades && p.kind != Kind::Pegged;
-        if p.post_only && takes && self.would_cross(p.book, p.side, limit) {
+        if p.post_only && moves && self.would_cross(p.book, p.side, limit) {
             return Err("post_only_would_cross");
         }
         let cover_price = match p.kind {
@@ -1802,7 +1803,13 @@ impl Exchange {
             self.ids.insert((participant, rename), Some(number));
             new.client = rename;
         }
-        self.say(format!("order_replaced {number} {limit} {leaves}"));
+        let stands = match (p.kind, p.side) {
+            // Where it stands, but never beyond its own price.
+            (Kind::Pegged, Side::Buy) => old.price.min(limit),
+            (Kind::Pegged, Side::Sell) => old.price.max(limit),
+            _ => limit,
+        };
+        self.say(format!("order_replaced {number} {stands} {leaves}"));
         if self.is_leg(&old) {
             self.spread_lots(&old, leaves);
         }
@@ -1816,12 +1823,7 @@ impl Exchange {
             new.shown = old.shown.min(leaves);
             self.orders.push(new);
         } else {
-            new.price = match (p.kind, p.side) {
-                // Where it stands, but never beyond its own price.
-                (Kind::Pegged, Side::Buy) => old.price.min(limit),
-                (Kind::Pegged, Side::Sell) => old.price.max(limit),
-                _ => limit,
-            };
+            new.price = stands;
             if takes {
                 self.run(new);
             } else {
@@ -1844,6 +1846,10 @@ impl Exchange {
         }
         if is_call(old) && !is_call(phase) {
             self.expire_after(book, old);
+            if self.books[&book].indicated != (0, 0) {
+                self.books.get_mut(&book).unwrap().indicated = (0, 0);
+                self.say("indicative 0 0".into());
+            }
         }
         self.enter_phase(book, phase);
         if opens {
@@ -1852,10 +1858,6 @@ impl Exchange {
             row.is_call = false;
             let last = row.last;
             self.trigger(book, last);
-            if self.books[&book].indicated != (0, 0) {
-                self.books.get_mut(&book).unwrap().indicated = (0, 0);
-                self.say("indicative 0 0".into());
-            }
         }
         self.settle(book);
         if phase == Phase::Closed {

@@ -70,10 +70,11 @@ pub(in crate::engine) fn replace_order(state: &mut State, asked: &ReplaceOrder, 
         client_order_id = asked.new_client_order_id;
         state.matching.rename(slot, client_order_id);
     }
+    let stands = stands(&old, price);
     let body = OrderChanged {
         order_id: old.order_id,
         client_order_id,
-        price,
+        price: stands,
         leaves,
         participant: asked.participant,
         _reserved: [Zero::Zero; 12],
@@ -104,15 +105,6 @@ pub(in crate::engine) fn replace_order(state: &mut State, asked: &ReplaceOrder, 
             execute(state, slot, needs, false, out);
         }
         How::Rests => {
-            // A pegged order moves with the book, but never stands beyond its own price.
-            let stands = if old.order_type == OrderType::Pegged {
-                match old.side {
-                    Side::Buy => old.price.min(price),
-                    Side::Sell => old.price.max(price),
-                }
-            } else {
-                price
-            };
             state.matching.lift_to(slot, stands, leaves);
             state.matching.rest(slot);
         }
@@ -135,6 +127,16 @@ pub(in crate::engine::handlers) fn added_cover_of(
         Amount(change.needs.0.0.saturating_sub(was.0))
     };
     Some((cover_account(old), added))
+}
+
+/// Where an order with another limit stands: a pegged one moves with the book, but never stands beyond
+/// its own price.
+fn stands(old: &OrderView, limit: Price) -> Price {
+    match (old.order_type, old.side) {
+        (OrderType::Pegged, Side::Buy) => old.price.min(limit),
+        (OrderType::Pegged, Side::Sell) => old.price.max(limit),
+        _ => limit,
+    }
 }
 
 /// What cover is reckoned at with another limit: an unprotected stop's does not follow from it.
@@ -173,17 +175,28 @@ fn check_change(state: &State, asked: &ReplaceOrder) -> Result<Change, Reason> {
     };
     let total = match asked.quantity {
         Quantity(u64::MAX) => old.quantity,
-        quantity => quantity,
+        // A total that fills or self-trade prevention made small may stay.
+        total if total == old.quantity => total,
+        total => {
+            let is_sound = total > old.filled()
+                && (instrument.min_quantity..=instrument.max_quantity).contains(&total.0);
+            is_sound
+                .then_some(total)
+                .ok_or(Reason::QuantityOutOfRange)?
+        }
     };
-    if total.0 <= old.filled().0 || total.0 > instrument.max_quantity {
-        return Err(Reason::QuantityOutOfRange);
-    }
     let leaves = Quantity(total.0 - old.filled().0);
     if old.is_special && !shows_enough_of(state, slot, leaves) {
         return Err(Reason::QuantityOutOfRange);
     }
     let mut how = how(&old, stage, price == limit && leaves <= old.leaves);
-    if how == How::Moves {
+    let may_take = match how {
+        How::Moves => true,
+        // While orders accumulate it would take when they are uncrossed.
+        How::Rests => old.post_only,
+        How::Shrinks | How::Waits => false,
+    };
+    if may_take {
         if !state.matching.would_cross(old.book, old.side, price) {
             how = How::Rests;
         } else if old.post_only {
