@@ -282,7 +282,7 @@ wire_enum! {
 wire_enum! {
     /// What happens when an order would trade with its own participant.
     pub enum SelfTrade : u8 {
-        /// As the instrument says (in an order), or allowed (in an instrument).
+        /// In an order: as its instrument says. In an instrument: they trade, as with `allow`.
         Default = 0 "default",
         /// The rest of the incoming order is cancelled.
         CancelIncoming = 1 "cancel_incoming",
@@ -818,9 +818,10 @@ wire_struct! {
         min_quantity: Quantity = 1,
         /// Prices are multiples of this, ticks.
         price_step: u64 = 1,
-        /// What bands are measured from until something trades, ticks; 0 for nothing.
+        /// What bands are measured from until an auction (static) or a trade (dynamic) has said something
+        /// newer, ticks; 0 for nothing.
         reference_price: Price = 0,
-        /// How far a limit may lie from the reference price, ticks; 0 for anywhere.
+        /// How far a limit or a trade may lie from the reference price, ticks; 0 for anywhere.
         static_band: u64 = 0,
         /// How far a trade may lie from the last one, ticks; 0 for anywhere. Beyond it an auction
         /// begins.
@@ -907,8 +908,8 @@ wire_struct! {
         trigger: Trigger = 0,
         /// Reserved.
         _reserved: [Zero; 7],
-        /// Ticks: how far a trailing stop lies behind the market, or a pegged order above what it
-        /// follows.
+        /// Ticks: how far a trailing stop lies behind the market, at least 1; or what is added to the
+        /// price that a pegged order follows, also 0 and below.
         offset: Price = 0,
         /// Lots that must fill at once, else none; 0 for any.
         min_quantity: Quantity = 0,

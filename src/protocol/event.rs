@@ -1091,11 +1091,11 @@ events! {
     BookStart = 60 "book_start", BookStart;
     /// An order joins a published book, behind all others at its price.
     BookAdd = 61 "book_add", BookOrder;
-    /// A resting order traded that many lots.
+    /// A resting order traded that many lots. It stays, with 0 where it showed no more, until book_delete.
     BookExecute = 62 "book_execute", BookOrder;
     /// A resting order shows that many lots from now on, in its place.
     BookReduce = 63 "book_reduce", BookOrder;
-    /// An order leaves a published book.
+    /// An order leaves a published book, with the lots it still showed: 0 where it was executed whole.
     BookDelete = 64 "book_delete", BookOrder;
     /// Answer to query_proposals; its proposals follow.
     Proposals = 70 "proposals", Proposals;
