@@ -92,6 +92,8 @@ pub struct Client {
     reconnects: u64,
     /// Counts whatever the node sent, and connections.
     heard: u64,
+    /// Frames may have come behind one that was an error.
+    stopped_short: bool,
 }
 
 /// The node refused a command; it refuses all that was sent after it, too.
@@ -131,6 +133,7 @@ impl Client {
             ring_ready: None,
             reconnects: 0,
             heard: 0,
+            stopped_short: false,
             options,
         };
         let welcome = client.greet()?;
@@ -514,6 +517,11 @@ impl Client {
 
     /// Reads once and takes every whole frame. Returns the bytes read; not 0 also after a reconnect.
     fn receive(&mut self, blocking: bool) -> Result<usize, ClientError> {
+        if self.stopped_short {
+            self.heard += 1;
+            self.take_frames()?;
+            return Ok(1);
+        }
         self.make_room();
         let flags = if blocking {
             RecvFlags::empty()
@@ -546,6 +554,13 @@ impl Client {
     }
 
     fn take_frames(&mut self) -> Result<(), ClientError> {
+        self.stopped_short = true;
+        self.take_each_frame()?;
+        self.stopped_short = false;
+        Ok(())
+    }
+
+    fn take_each_frame(&mut self) -> Result<(), ClientError> {
         while let Some(frame) = self.next_frame()? {
             let bytes = &self.input[frame.start..frame.start + frame.length];
             if frame.kind < FIRST_SESSION_KIND {
@@ -770,6 +785,7 @@ impl Client {
                     self.shared = None;
                     self.input_start = 0;
                     self.input_end = 0;
+                    self.stopped_short = false;
                     let greeted = self.greet().and_then(|welcome| {
                         if self.options.shared_memory {
                             self.change_over()?;

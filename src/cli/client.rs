@@ -77,7 +77,8 @@ enum What {
         /// Levels of each side of the book
         #[arg(long, default_value_t = 10)]
         depth: u32,
-        /// Journal sequence to begin at, as far as the node still keeps it; 0 for the next
+        /// Journal sequence to begin at, 0 for the next; where the node no longer keeps it, stderr says so and
+        /// the oldest event it keeps is the first
         #[arg(long, value_name = "SEQ", default_value_t = 0)]
         from: u64,
         /// Events to print, or pictures of the book to draw, at most
@@ -347,6 +348,8 @@ fn print_watched(mut client: Client, limit: Option<u64>) -> Result<(), CliError>
             }
             // Nothing has happened: that is no failure of a watch.
             Err(ClientError::Timeout) => {}
+            // Neither is a beginning that is no longer kept: it goes on from the oldest there is.
+            Err(gone @ ClientError::WatchGone { .. }) => eprintln!("millrace: {gone}"),
             Err(error) => return Err(CliError::failed(error)),
         }
     }

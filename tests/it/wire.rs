@@ -576,6 +576,48 @@ fn replies_that_are_no_longer_kept_are_said_to_be_gone() {
 }
 
 #[test]
+fn a_watch_from_before_the_window_says_so_and_goes_on_from_the_oldest_event() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = small(&dir);
+    config.gateway.reply_window_events = 64;
+    let (node, mut client) = node_with_accounts(&config);
+    let last = (1..=100).map(|id| client.call(&transfer(id, 1)).unwrap()[0].header.sequence);
+    let last = last.last().unwrap();
+    let address = node.address().to_string();
+    let watch = |from: u64, events: u64| {
+        let (from, events) = (from.to_string(), events.to_string());
+        let watched = std::process::Command::new(env!("CARGO_BIN_EXE_millrace"))
+            .args(["client", "--connect", &address, "watch", "--from", &from])
+            .args(["--limit", &events])
+            .output()
+            .unwrap();
+        let lines = String::from_utf8(watched.stdout).unwrap();
+        let sequences = lines.lines().map(|line| {
+            let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+            line["seq"].as_u64().expect("a sequence")
+        });
+        let said = String::from_utf8(watched.stderr).unwrap();
+        assert!(watched.status.success(), "{said}");
+        (sequences.collect::<Vec<_>>(), said)
+    };
+    let (sequences, said) = watch(1, 50);
+    let oldest = sequences[0];
+    assert!(
+        (last - 64..last - 49).contains(&oldest),
+        "{oldest} of {last}"
+    );
+    assert_eq!(sequences, (oldest..oldest + 50).collect::<Vec<_>>());
+    assert_eq!(
+        said,
+        format!(
+            "millrace: events before sequence {oldest} are no longer kept; those from there on follow\n"
+        )
+    );
+    assert_eq!(watch(oldest, 1), (vec![oldest], String::new()));
+    node.stop();
+}
+
+#[test]
 fn a_second_connection_of_a_session_takes_over() {
     let dir = tempfile::tempdir().unwrap();
     let (node, _client) = node_with_accounts(&small(&dir));
