@@ -56,7 +56,7 @@ pub use error::{
 pub use format::slot_bytes;
 pub use lost_pages::report_lost_pages;
 pub use mapping::Mapping;
-pub use open::{newest_release, recover_in};
+pub use open::{judge, newest_release, recover_in};
 pub use options::{Background, Durability, Options};
 pub use probe::SyncCost;
 pub use reader::{EndState, Reader, Record};

@@ -72,6 +72,14 @@ pub fn recover_in(storage: &dyn Storage, check_from: u64) -> Result<Recovered, O
     Ok(survey.recovered)
 }
 
+/// What [`Writer::open`](crate::Writer::open) would find in a directory with that `check_from`, without its lock and
+/// without changing anything; `None` where there is no journal.
+pub fn judge(dir: &std::path::Path, check_from: u64) -> Result<Option<Recovered>, ReadError> {
+    let storage = crate::storage::MappedFiles::at(dir);
+    let survey = recovery::survey(&storage, check_from, &mut |_| ())?;
+    Ok(survey.map(|survey| survey.recovered))
+}
+
 /// The latest release of the program that wrote a segment of the journal in a directory, as its writers
 /// called themselves in their options; 0 where there is no segment.
 pub fn newest_release(dir: &std::path::Path) -> Result<u16, ReadError> {

@@ -47,7 +47,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         bar.at(done);
     });
     drop(bar);
-    let verified = verified.map_err(|error| unsound(explained(&journal, error)))?;
+    let verified = verified.map_err(|error| unsound(explained(args, &limits, &journal, error)))?;
     say!(
         "journal: {} records in {} segments, {} bytes, every checksum and hash in order",
         grouped(verified.records),
@@ -103,7 +103,7 @@ fn segments(indices: &[u64]) -> String {
 }
 
 /// What is wrong, and what that means for who starts a node here.
-fn explained(journal: &MappedFiles, error: ReadError) -> String {
+fn explained(args: &Args, limits: &Limits, journal: &MappedFiles, error: ReadError) -> String {
     let is_tail = |damage: &Damage| {
         let mut reader = Reader::open(journal.clone()).ok()?;
         reader.seek(damage.sequence).ok()?;
@@ -120,11 +120,28 @@ fn explained(journal: &MappedFiles, error: ReadError) -> String {
             damage.offset,
             damage.sequence
         ),
-        ReadError::Defect(Defect::Damaged(_)) => format!(
-            "{error}; a node will not start on it, `millrace journal` prints what can be read around it"
-        ),
+        ReadError::Defect(Defect::Damaged(_)) => {
+            let start = match skipping_snapshot(args, limits) {
+                Some(sequence) => format!(
+                    "a node still starts, with the snapshot of command {}, behind which nothing is damaged",
+                    grouped(sequence)
+                ),
+                None => "a node will not start on it".into(),
+            };
+            format!("{error}; {start}; `millrace journal` prints what can be read around it")
+        }
         _ => error.to_string(),
     }
+}
+
+/// The snapshot with which a node would start on a damaged journal, as none of what it reads then is; see
+/// [`recover`](crate::replay::recovery::recover).
+fn skipping_snapshot(args: &Args, limits: &Limits) -> Option<u64> {
+    let judge = |from: u64| millrace_journal::judge(&args.dir, from).ok()?;
+    let last = judge(snapshot_store::newest_sequence(&args.dir) + 1)?.last_sequence;
+    let loaded = snapshot_store::load_newest(&args.dir, last, limits, SESSIONS);
+    let sequence = loaded.ok()?.0?.sequence;
+    judge(sequence + 1).map(|_| sequence)
 }
 
 /// Where the replay begins: with nothing, or, where the first segments are archived, with the oldest

@@ -155,6 +155,44 @@ fn flip(path: &Path) {
 }
 
 #[test]
+fn verify_says_whether_a_node_starts_in_spite_of_damage() {
+    let place = place();
+    let verify = || {
+        let (code, _, complaint) = place.millrace("verify", &[]);
+        assert_eq!(code, 1, "{complaint}");
+        complaint
+    };
+    // Damage behind the newest snapshot is met at a start.
+    let newest = place.snapshot(15_000);
+    let aside = newest.with_extension("aside");
+    flip(&place.config.dir.join(name_of(2)));
+    std::fs::rename(&newest, &aside).unwrap();
+    std::fs::remove_file(place.snapshot(11_500)).unwrap();
+    let complaint = verify();
+    assert!(
+        complaint.contains("; a node will not start on it; "),
+        "{complaint}"
+    );
+    assert!(Inline::open(&place.config).is_err());
+    // Before it, a start reads that segment no more.
+    std::fs::rename(&aside, &newest).unwrap();
+    let complaint = verify();
+    assert!(
+        complaint.contains("; a node still starts, with the snapshot of command 15,000, "),
+        "{complaint}"
+    );
+    assert_eq!(place.recovered().1, Some(15_000));
+    // Nor does it begin with a snapshot that is damaged itself.
+    flip(&newest);
+    let complaint = verify();
+    assert!(
+        complaint.contains("; a node will not start on it; "),
+        "{complaint}"
+    );
+    assert!(Inline::open(&place.config).is_err());
+}
+
+#[test]
 fn what_lies_before_the_oldest_kept_snapshot_is_moved_and_a_node_starts_without_it() {
     let place = place();
     let whole = place.recovered();

@@ -87,7 +87,7 @@ fn damage_below_the_watermark_is_refused_explained_and_printed_around() {
     let (code, _, complaint) = millrace("verify", &config.dir, &[]);
     let sentence = format!(
         "millrace: unsound: {} is damaged at byte {offset} (sequence 20): the checksum does not match; \
-         restore the file from a copy; a node will not start on it, `millrace journal` prints what can be \
+         restore the file from a copy; a node will not start on it; `millrace journal` prints what can be \
          read around it\n",
         segment(&config).display()
     );
