@@ -68,6 +68,8 @@ pub struct Writer {
     // Dropped in this order: the thread ends before the lock goes.
     preparer: Preparer,
     _lock: Box<dyn Send>,
+    /// What goes with the lock, see [`Writer::hold`].
+    held: Vec<Box<dyn Send>>,
 }
 
 /// The segment that is written to.
@@ -185,6 +187,7 @@ impl Writer {
             storage,
             preparer,
             _lock: lock,
+            held: Vec::new(),
         }
     }
 
@@ -326,6 +329,11 @@ impl Writer {
         let end = self.content_end();
         // SAFETY: this writer published everything before the tail.
         unsafe { self.hash.upto(self.tail.map(), end) }
+    }
+
+    /// Holds something as long as the lock, such as a lock on another file.
+    pub fn hold(&mut self, it: Box<dyn Send>) {
+        self.held.push(it);
     }
 
     /// The segment that is written to.

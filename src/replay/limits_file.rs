@@ -3,9 +3,12 @@
 //! A full table refuses, and a refusal is an outcome, so replaying with other limits could end
 //! elsewhere. The limits are therefore part of the history: written once when the journal begins,
 //! read by everything that replays it, and a node that is configured otherwise does not start.
+//!
+//! The file is written once and never replaced, so a node locks it besides the journal's LOCK: whoever
+//! removes that one, as leftover files of that name invite to, does not let a second node in.
 
 use crate::engine::Limits;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -111,6 +114,21 @@ pub fn agree(dir: &Path, limits: &Limits, is_empty: bool) -> Result<(), LimitsEr
             path: dir.join(NAME),
             source,
         }),
+    }
+}
+
+/// Locks the file until what is returned is dropped; `None` where there is none yet. `WouldBlock` where another
+/// process holds it.
+pub fn claim(dir: &Path) -> io::Result<Option<File>> {
+    let file = match File::open(dir.join(NAME)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 

@@ -13,7 +13,9 @@ use crate::pipeline::{Host, Parts, ReplyWindow};
 use crate::protocol::RELEASE;
 use crate::protocol::frame::{CommandRef, EventSlot};
 use crate::session::SessionTable;
+use millrace_journal::storage::{MappedFiles, Storage};
 use millrace_journal::{OpenError, Options, Reader, Recovered, Writer};
+use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver};
@@ -135,6 +137,7 @@ pub fn recover(
     listener: &mut impl Listener,
 ) -> Result<(Parts, Recovery), RecoverError> {
     let started = Instant::now();
+    let claimed = claim(config)?;
     // What lies before the snapshot needs no second look.
     let newest = snapshot_store::newest_sequence(&config.dir);
     let options = Options {
@@ -154,10 +157,13 @@ pub fn recover(
         let ahead = apply_ahead(config, &checked, listener);
         (checking.join().expect("a panic ends the process"), ahead)
     });
-    let (writer, journal) = opened.map_err(RecoverError::Open)?;
+    let (mut writer, journal) = opened.map_err(RecoverError::Open)?;
     let last_sequence = journal.last_sequence;
     limits_file::agree(&config.dir, &config.limits, last_sequence == 0)
         .map_err(RecoverError::Limits)?;
+    // It may have been written just now.
+    drop(claimed);
+    writer.hold(Box::new(claim(config)?));
     let set_aside = set_aside_ahead(config, last_sequence)?;
     let mut state = match ahead.filter(|state| state.fits(last_sequence)) {
         Some(state) => state,
@@ -166,6 +172,23 @@ pub fn recover(
     state.notes.extend(set_aside);
     state.follow(config, last_sequence, last_sequence, listener)?;
     state.finish(config, writer, &journal, started)
+}
+
+/// Locks the file of limits, before a byte of the journal is touched: the writer's own lock is no more one where
+/// somebody has removed its file.
+fn claim(config: &Config) -> Result<Option<File>, RecoverError> {
+    limits_file::claim(&config.dir).map_err(|source| {
+        let path = limits_file::path_in(&config.dir);
+        if source.kind() != std::io::ErrorKind::WouldBlock {
+            return RecoverError::Limits(LimitsError::Io { path, source });
+        }
+        let files = MappedFiles::at(&config.dir);
+        let path = match files.is_locked() {
+            true => files.path_of("LOCK"),
+            false => path,
+        };
+        RecoverError::Open(OpenError::DirectoryInUse { path })
+    })
 }
 
 /// Where a replay begins.

@@ -4,6 +4,7 @@ use crate::pipeline_support::*;
 use millrace::client::{Client, Options};
 use millrace::config::{Config, Durability};
 use millrace::engine::Engine;
+use millrace::pipeline::Inline;
 use millrace::protocol::command::{Command, CommandKind};
 use millrace::protocol::frame::{CommandRef, EventSlot};
 use millrace::protocol::reason::Reason;
@@ -235,4 +236,42 @@ fn a_node_asked_to_end_answers_and_exits_with_0() {
         };
         assert_eq!(status.code(), Some(0));
     }
+}
+
+#[test]
+fn a_second_node_is_kept_out_also_where_somebody_removed_the_lock() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = small(&dir);
+    let refusal = || match Inline::open(&config) {
+        Ok(_) => panic!("two nodes write one journal"),
+        Err(refusal) => refusal.to_string(),
+    };
+    let files = || -> Vec<(std::ffi::OsString, Vec<u8>)> {
+        let entries = std::fs::read_dir(&config.dir).unwrap().map(Result::unwrap);
+        let read = |entry: std::fs::DirEntry| {
+            let bytes = std::fs::read(entry.path()).unwrap();
+            (entry.file_name(), bytes)
+        };
+        // The spare may still be prepared.
+        let mut files: Vec<_> = entries
+            .map(read)
+            .filter(|(name, _)| name != "spare")
+            .collect();
+        files.sort();
+        files
+    };
+    // A directory of its own making, and one that was there.
+    for _ in 0..2 {
+        let (mut first, _) = Inline::open(&config).unwrap();
+        run_inline(&mut first, &opening());
+        let why = refusal();
+        assert!(why.contains("/LOCK is locked"), "{why}");
+        std::fs::remove_file(config.dir.join("LOCK")).unwrap();
+        let before = files();
+        let why = refusal();
+        assert!(why.contains("/limits.toml is locked"), "{why}");
+        assert!(files() == before, "nothing was touched");
+        first.close();
+    }
+    Inline::open(&config).unwrap().0.close();
 }
