@@ -42,4 +42,5 @@ fn nothing_is_lost_doubled_invented_or_changed_whatever_is_done_to_a_node() {
     assert!(report.found.answered > 1_000, "{table}");
     assert!(report.found.watched > 100, "{table}");
     assert!(report.cuts > 0 && report.kills > 4, "{table}");
+    assert_eq!(report.jumps == 0, !report.skipped.is_empty(), "{table}");
 }

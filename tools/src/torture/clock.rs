@@ -45,7 +45,7 @@ impl Clock {
 }
 
 /// Beside this program, or among what its build made.
-fn library() -> Option<PathBuf> {
+pub fn library() -> Option<PathBuf> {
     const NAME: &str = "libmillrace_clock.so";
     let own = std::env::current_exe().ok()?;
     let beside = own.parent()?;

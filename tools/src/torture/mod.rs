@@ -140,7 +140,16 @@ pub fn run(plan: &Plan, dir: &Path) -> Result<Report, String> {
     let started = Instant::now();
     let shared = Shared::new(Kind::ALL.len());
     let mut report = Report::new(plan.seed);
-    let mut deck = Deck::new(plan);
+    let kinds = kinds_here(&plan.kinds, clock::library().is_some())?;
+    report.skipped = Kind::ALL
+        .iter()
+        .copied()
+        .filter(|kind| plan.kinds.is_empty() && !kinds.contains(kind))
+        .collect();
+    for kind in &report.skipped {
+        eprintln!("millrace-torture: SKIPPED, {NO_CLOCK}: {}", kind.what());
+    }
+    let mut deck = Deck::new(plan.seed, kinds);
     let mut left = plan.rounds;
     while left > 0 {
         let rounds = left.min(plan.rounds_per_journal.max(1));
@@ -148,7 +157,6 @@ pub fn run(plan: &Plan, dir: &Path) -> Result<Report, String> {
         let epoch = report.journals;
         let place = dir.join(format!("journal-{epoch}"));
         let mut life = Life::begin(plan, &place, epoch, &shared)?;
-        report.clock |= life.clock.is_some();
         let result = life.live(rounds, &mut deck, &mut report);
         let result = result.and_then(|live| life.judge(&live, &mut report));
         if let Err(why) = result {
@@ -166,6 +174,20 @@ pub fn run(plan: &Plan, dir: &Path) -> Result<Report, String> {
     Ok(report)
 }
 
+const NO_CLOCK: &str =
+    "libmillrace_clock.so is not beside this program (cargo build -p millrace-clock)";
+
+/// The kinds of rounds that can be done here: those asked for, or refused; where none are, all but what
+/// takes a clock that is not there.
+fn kinds_here(asked: &[Kind], has_clock: bool) -> Result<Vec<Kind>, String> {
+    let can = |kind: &Kind| has_clock || !matches!(kind, Kind::Clock | Kind::ClockKill);
+    match asked.iter().find(|kind| !can(kind)) {
+        Some(kind) => Err(format!("no rounds of {}: {NO_CLOCK}", kind.name())),
+        None if asked.is_empty() => Ok(Kind::ALL.iter().copied().filter(can).collect()),
+        None => Ok(asked.to_vec()),
+    }
+}
+
 /// Kinds of rounds in an order of their own, each as often as the others.
 struct Deck {
     random: Random,
@@ -174,13 +196,9 @@ struct Deck {
 }
 
 impl Deck {
-    fn new(plan: &Plan) -> Deck {
-        let kinds = match plan.kinds.is_empty() {
-            true => Kind::ALL.to_vec(),
-            false => plan.kinds.clone(),
-        };
+    fn new(seed: u64, kinds: Vec<Kind>) -> Deck {
         Deck {
-            random: Random::new(plan.seed, 1),
+            random: Random::new(seed, 1),
             kinds,
             left: Vec::new(),
         }
@@ -419,9 +437,7 @@ impl<'a> Life<'a> {
     }
 
     fn jump(&mut self, report: &mut Report) -> Result<(), String> {
-        let Some(clock) = &mut self.clock else {
-            return Ok(());
-        };
+        let clock = self.clock.as_mut().ok_or(NO_CLOCK)?;
         // From a blink to half a day, either way.
         let size_ms = 1 << self.random.below(26);
         let by_ns = self.random.between(size_ms / 2, size_ms) as i64 * 1_000_000;
@@ -677,4 +693,25 @@ fn open(address: SocketAddr, records: &Path, shared: &Shared) -> Result<(), Stri
         }
     }
     record.write()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_that_need_a_clock_are_refused_or_left_out_where_there_is_none() {
+        assert_eq!(kinds_here(&[], true).unwrap(), Kind::ALL);
+        let asked = [Kind::Kill, Kind::ClockKill];
+        assert_eq!(kinds_here(&asked, true).unwrap(), asked);
+        assert_eq!(kinds_here(&asked[..1], false).unwrap(), [Kind::Kill]);
+        let refusal = kinds_here(&asked, false).unwrap_err();
+        assert!(
+            refusal.starts_with("no rounds of clock-kill: "),
+            "{refusal}"
+        );
+        let left = kinds_here(&[], false).unwrap();
+        assert_eq!(left.len(), Kind::ALL.len() - 2);
+        assert!(!left.contains(&Kind::Clock) && !left.contains(&Kind::ClockKill));
+    }
 }
