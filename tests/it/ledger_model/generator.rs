@@ -102,6 +102,7 @@ impl World {
             3 | 4 | 5 | 9 => AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS,
             6 | 10 => AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS,
             8 => AccountFlags::SETTLEMENT,
+            13 | 14 => AccountFlags::INSTANT,
             _ => AccountFlags::NONE,
         };
         let asset = match account {
