@@ -3,7 +3,7 @@
 //! never becomes a default.
 
 use crate::engine::Limits;
-use crate::pipeline::threads::{CoreChoice, IdleMode};
+use crate::pipeline::threads::{CoreChoice, IdleMode, Layout, Wish};
 use crate::pipeline::{INGRESS_SLOTS_MIN, RingSizes};
 use crate::protocol::frame::FRAME_BYTES_MAX;
 use crate::ring_file;
@@ -377,6 +377,16 @@ impl Config {
             ));
         }
         Ok(())
+    }
+
+    /// What a thread plan is to fit.
+    pub fn thread_wish(&self) -> Wish {
+        Wish {
+            cores: self.cores.clone(),
+            syncs: self.durability == Durability::Disk,
+            layout: Layout::of_threads(self.threads),
+            idle: self.idle,
+        }
     }
 
     /// The rings as the pipeline wants to know them.

@@ -12,8 +12,7 @@ use crate::config::{Config, ConfigError, Durability};
 use crate::engine::{Engine, Take};
 use crate::gateway::Gateway;
 use crate::pipeline::threads::{
-    CoreChoice, CoreError, Idle, IdleMode, Layout, Signal, ThreadPlan, allowed_cores,
-    nearest_to_disk, pin,
+    CoreError, Idle, Layout, Signal, ThreadPlan, nearest_to_disk, pin, within,
 };
 use crate::pipeline::{Executor, Ingress, Journaler, Pipeline, Responder, Signals};
 use crate::replay::recovery::{self, Listener, RecoverError, Recovery};
@@ -123,20 +122,23 @@ impl Node {
         listener: &mut impl Listener,
     ) -> Result<Node, StartError> {
         config.check().map_err(StartError::Config)?;
-        let syncs = config.durability == Durability::Disk;
-        let layout = Layout::of_threads(config.threads);
-        let mut plan =
-            ThreadPlan::choose(&config.cores, syncs, layout).map_err(StartError::Cores)?;
+        let wish = config.thread_wish();
+        let mut plan = ThreadPlan::choose(&wish).map_err(StartError::Cores)?;
         let address = config.listen;
         let socket =
             TcpListener::bind(address).map_err(|source| StartError::Listen { address, source })?;
-        let (mut parts, recovery) =
-            recovery::recover(config, listener).map_err(StartError::Recover)?;
-        // No command pays for the first touch of a page.
-        parts.engine.take_memory(Take::Now);
-        if syncs && config.cores == CoreChoice::Auto {
+        // The tables lie where they are touched first: on the executor's NUMA node.
+        let (parts, recovery) = within(&plan.home(), || {
+            let (mut parts, recovery) = recovery::recover(config, listener)?;
+            // No command pays for the first touch of a page.
+            parts.engine.take_memory(Take::Now);
+            Ok((parts, recovery))
+        })
+        .map_err(StartError::Recover)?;
+        let choices = plan.journal_choices();
+        if wish.syncs && choices.len() > 1 {
             // Only an improvement: a disk that cannot be probed will say so to the journal.
-            let nearest = nearest_to_disk(&config.dir, &allowed_cores());
+            let nearest = nearest_to_disk(&config.dir, &choices);
             if let Ok(Some(core)) = nearest {
                 plan.journal_on(core);
             }
@@ -247,53 +249,52 @@ impl Node {
             responder,
             ..
         } = pipeline;
+        if let Some(core) = self.plan.background() {
+            journaler.background_on(core);
+        }
         let spin_for = Duration::from_micros(config.idle_spin_us);
-        let idle = || Idle::new(config.idle, spin_for);
+        let plan = self.plan.clone();
+        let idle = |at| Idle::new(plan.rest(at), spin_for);
         let mut front = Front {
             gateway,
             ingress,
             responder,
             journaler: None,
             executor: None,
-            idle: idle(),
+            idle: idle(0),
+            spins_in_flight: !plan.is_crowded(),
             stop: self.stop.clone(),
             drain_for: Duration::from_millis(config.gateway.drain_timeout_ms),
         };
         let (mut own_journaler, mut own_executor) = (None, None);
-        match self.plan.layout() {
+        match plan.layout() {
             Layout::One => {
                 front.journaler = Some(journaler);
                 front.executor = Some(executor);
             }
             Layout::Two => {
                 front.executor = Some(executor);
-                own_journaler = Some((journaler, self.plan.core(1)));
+                own_journaler = Some((journaler, 1));
             }
             Layout::Three => {
-                own_executor = Some((executor, self.plan.core(1)));
-                own_journaler = Some((journaler, self.plan.core(2)));
+                own_executor = Some((executor, 1));
+                own_journaler = Some((journaler, 2));
             }
         }
-        if let Some((journaler, core)) = own_journaler {
-            // A sync takes far longer than to be woken, and who spins beside a client on the same
-            // core keeps it from sending the next command.
-            let idle = match (config.idle, config.durability) {
-                (IdleMode::Sleep, Durability::Disk) => Idle::new(config.idle, Duration::ZERO),
-                _ => idle(),
-            };
-            let stop = self.stop.clone();
-            self.spawn_one("journaler", core, move || {
+        if let Some((journaler, at)) = own_journaler {
+            let (stop, idle) = (self.stop.clone(), idle(at));
+            self.spawn_one("journaler", plan.core(at), move || {
                 run_journaler(journaler, idle, &stop);
                 None
             })?;
         }
-        if let Some((executor, core)) = own_executor {
-            let (stop, idle) = (self.stop.clone(), idle());
-            self.spawn_one("executor", core, move || {
+        if let Some((executor, at)) = own_executor {
+            let (stop, idle) = (self.stop.clone(), idle(at));
+            self.spawn_one("executor", plan.core(at), move || {
                 Some(run_executor(executor, idle, &stop))
             })?;
         }
-        self.spawn_one("gateway", self.plan.core(0), move || front.run())
+        self.spawn_one("gateway", plan.core(0), move || front.run())
     }
 
     fn spawn_one(
@@ -387,6 +388,8 @@ struct Front {
     journaler: Option<Journaler>,
     executor: Option<Executor>,
     idle: Idle,
+    /// Whether it has a core to wait on for what other threads are doing.
+    spins_in_flight: bool,
     stop: Arc<Stop>,
     drain_for: Duration,
 }
@@ -396,7 +399,7 @@ impl Front {
         while !self.stop.asked.load(Ordering::Acquire) {
             if self.duty_cycle(Duration::ZERO) > 0 {
                 self.idle.worked();
-            } else if self.in_flight() {
+            } else if self.spins_in_flight && self.in_flight() {
                 std::hint::spin_loop();
             } else if self.idle.may_sleep() {
                 self.sleep();
@@ -452,16 +455,22 @@ impl Front {
             .ingress
             .until_tick(clock())
             .map_or(NAP, |tick| tick.min(NAP));
-        let stop = self.stop.clone();
-        let mut work = 0;
-        // Nothing is in flight, so only a socket, the clock or a stop can bring work.
-        stop.gateway.sleep_unless(
-            || stop.asked.load(Ordering::Acquire),
-            || work = self.duty_cycle(nap),
-        );
+        let signal = self.stop.gateway.clone();
+        let work = signal.while_sleeping(|| match self.must_look_up() {
+            true => 0,
+            false => self.duty_cycle(nap),
+        });
         if work > 0 {
             self.idle.worked();
         }
+    }
+
+    /// Whether another thread has left something that no socket will tell of.
+    fn must_look_up(&self) -> bool {
+        let executor = self.executor.as_ref();
+        self.stop.asked.load(Ordering::Acquire)
+            || self.responder.has_work()
+            || executor.is_some_and(Executor::has_work)
     }
 
     /// Refuses what is new, finishes what was taken and gives clients a while to read.

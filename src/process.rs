@@ -71,6 +71,21 @@ impl NodeProcess {
         }
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Stops it in its tracks until [`NodeProcess::resume`]: it takes nothing from anybody meanwhile.
+    pub fn pause(&self) {
+        self.signal(rustix::process::Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.signal(rustix::process::Signal::CONT);
+    }
+
     /// SIGKILL: nothing of the node runs after this.
     pub fn kill(mut self) {
         self.end();
@@ -78,8 +93,7 @@ impl NodeProcess {
 
     /// Asks it to end, as an operator would, and waits until it has.
     pub fn stop(mut self) -> Result<(), String> {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        self.signal(rustix::process::Signal::TERM);
         let deadline = Instant::now() + STOP_WITHIN;
         while Instant::now() < deadline {
             match self.child.try_wait() {
@@ -89,6 +103,12 @@ impl NodeProcess {
             }
         }
         Err("the node did not stop when asked".into())
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        // It fails only where the process is gone, and then the next thing asked of it says so.
+        let _ = rustix::process::kill_process(pid, signal);
     }
 
     fn end(&mut self) {

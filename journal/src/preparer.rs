@@ -131,6 +131,11 @@ impl Preparer {
         })
     }
 
+    /// The thread, where there is one.
+    pub fn thread(&self) -> Option<&JoinHandle<()>> {
+        self.thread.as_ref()
+    }
+
     /// Does one task, where no thread does. False where there is none.
     pub fn do_work(&self) -> bool {
         assert!(self.background == Background::ByHand, "a thread does it");

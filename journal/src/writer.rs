@@ -102,7 +102,7 @@ impl Writer {
     /// Opens the journal in a directory (made if it is not there), recovers it and takes its lock.
     ///
     /// Starts a thread; open the writer before the calling thread is pinned to a core, or the
-    /// thread shares it.
+    /// thread shares it until it is put elsewhere ([`Writer::background_thread`]).
     pub fn open(dir: &Path, options: Options) -> Result<(Writer, Recovered), OpenError> {
         Writer::open_telling(dir, options, &mut |_| ())
     }
@@ -311,6 +311,11 @@ impl Writer {
     /// Bytes of new segments that the storage has room for.
     pub fn free_bytes(&self) -> std::io::Result<u64> {
         self.storage.free_bytes()
+    }
+
+    /// The thread that works in the background, where there is one: for whoever says on which core.
+    pub fn background_thread(&self) -> Option<&std::thread::JoinHandle<()>> {
+        self.preparer.thread()
     }
 
     /// Does one task of the background, such as making the next segment, where

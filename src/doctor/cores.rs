@@ -1,8 +1,10 @@
 //! Cores: which ones the node would use, and what could take them from it.
 
-use super::{Finding, Host, Verdict, join, parse_list};
-use crate::config::{Config, Durability};
-use crate::pipeline::threads::{Layout, ThreadPlan, allowed_cores, pin};
+use super::{Finding, Host, Verdict, join};
+use crate::config::Config;
+use crate::pipeline::threads::{
+    CoreChoice, Fault, Machine, ThreadPlan, Wish, allowed_cores, parse_list, pin,
+};
 use std::time::{Duration, Instant};
 
 const AREA: &str = "cores";
@@ -15,48 +17,90 @@ const WATCHED_MAX: usize = 8;
 
 pub(super) fn examine(host: &Host, config: &Config) -> Vec<Finding> {
     let allowed = allowed_cores();
-    let syncs = config.durability != Durability::Process;
-    let layout = Layout::of_threads(config.threads);
-    let plan = match ThreadPlan::for_cores(&config.cores, syncs, layout, &allowed) {
+    let machine = host.machine();
+    let wish = config.thread_wish();
+    let plan = match ThreadPlan::on(&wish, &allowed, &machine) {
         Ok(plan) => plan,
         Err(error) => {
             let found = Finding::good(AREA, "plan", error.to_string());
             return vec![found.or_else(false, Verdict::Bad, "name cores that are there")];
         }
     };
-    let used: Vec<usize> = plan.cores().iter().filter_map(|core| *core).collect();
-    let mut findings = vec![
-        Finding::good(
-            AREA,
-            "plan",
-            format!("{} cores allowed; {plan}", allowed.len()),
-        )
-        .or_else(
-            allowed.len() > 1,
-            Verdict::Advice,
-            "clients and the system share the node's only core: give it two or more",
-        ),
-    ];
-    findings.extend(settings(host, &allowed, &used));
+    let mut findings = settings(host, &allowed, &wish, &plan);
     findings.extend(
-        used.iter()
+        plan.cores()
+            .into_iter()
             .take(WATCHED_MAX)
-            .map(|core| pauses(*core, WATCHED)),
+            .map(|core| pauses(core, WATCHED)),
     );
     findings
 }
 
-/// What the system is set to do with the cores in `used`.
-pub(super) fn settings(host: &Host, allowed: &[usize], used: &[usize]) -> Vec<Finding> {
+/// What a node would do with the cores, and what the system is set to do with them.
+pub(super) fn settings(
+    host: &Host,
+    allowed: &[usize],
+    wish: &Wish,
+    plan: &ThreadPlan,
+) -> Vec<Finding> {
+    let machine = host.machine();
+    let used = plan.cores();
+    let faults = plan.faults(&machine);
+    let better = better_than(wish, allowed, &machine, &faults);
     vec![
+        planned(allowed, plan),
         quota(host, allowed),
-        governor(host, used),
-        siblings(host, used),
+        governor(host, &used),
+        siblings(&faults, &better),
+        locality(&faults, &better),
         clock(host),
         stolen(host),
-        isolation(host, allowed, used),
+        isolation(host, allowed, &used),
         sleep_states(host),
     ]
+}
+
+fn planned(allowed: &[usize], plan: &ThreadPlan) -> Finding {
+    let cores = match allowed.len() {
+        1 => "1 core allowed".to_string(),
+        many => format!("{many} cores allowed"),
+    };
+    let left = match plan.left() {
+        Some(core) => format!("clients and the system on core {core}"),
+        None => "no core is left to clients and the system".to_string(),
+    };
+    let found = Finding::good(AREA, "plan", format!("{cores}; {plan}; {left}"));
+    if plan.is_crowded() {
+        return found.or_else(
+            false,
+            Verdict::Advice,
+            "more threads than cores for them: leave out --threads, or give more cores",
+        );
+    }
+    found.or_else(
+        allowed.len() > 1,
+        Verdict::Advice,
+        "clients and the system share the node's only core: give it two or more",
+    )
+}
+
+/// What to name instead of a list with such faults: what `auto` would take, if that has fewer.
+fn better_than(wish: &Wish, allowed: &[usize], machine: &Machine, faults: &[Fault]) -> String {
+    // Free hyperthreads are no fault of the list's.
+    let grave = |faults: &[Fault]| {
+        let grave = |fault: &&Fault| !matches!(fault, Fault::Beside(_));
+        faults.iter().filter(grave).count()
+    };
+    let auto = Wish {
+        cores: CoreChoice::Auto,
+        ..wish.clone()
+    };
+    match ThreadPlan::on(&auto, allowed, machine) {
+        Ok(plan) if grave(&plan.faults(machine)) < grave(faults) && !plan.is_crowded() => {
+            format!(": --cores {} would not", join(&plan.cores()))
+        }
+        _ => String::new(),
+    }
 }
 
 fn quota(host: &Host, allowed: &[usize]) -> Finding {
@@ -98,22 +142,59 @@ fn governor(host: &Host, used: &[usize]) -> Finding {
     }
 }
 
-fn siblings(host: &Host, used: &[usize]) -> Finding {
-    let shared = used.iter().find_map(|core| {
-        let path = format!("sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list");
-        let siblings = parse_list(&host.read(&path)?);
-        let others: Vec<usize> = siblings
-            .into_iter()
-            .filter(|other| other != core && used.contains(other))
-            .collect();
-        (!others.is_empty()).then(|| format!("{core} is one core with {}", join(&others)))
+/// Threads of the node, or others, on the hyperthreads of one physical core.
+fn siblings(faults: &[Fault], better: &str) -> Finding {
+    let what = "siblings";
+    let said = |of: fn(&Fault) -> Option<&String>| -> Vec<&str> {
+        faults.iter().filter_map(of).map(String::as_str).collect()
+    };
+    let shared = said(|fault| match fault {
+        Fault::Shared(text) => Some(text),
+        Fault::Beside(_) | Fault::Apart(_) => None,
     });
-    match shared {
-        None => Finding::good(AREA, "siblings", "no two of the node's cores are one"),
-        Some(shared) => Finding::good(AREA, "siblings", shared).or_else(
+    let beside = said(|fault| match fault {
+        Fault::Beside(text) => Some(text),
+        Fault::Shared(_) | Fault::Apart(_) => None,
+    });
+    if !shared.is_empty() {
+        return Finding::good(AREA, what, shared.join("; ")).or_else(
             false,
             Verdict::Advice,
-            "two threads that spin on one core halve each other: name one of each pair with --cores",
+            format!(
+                "two threads that spin on one core halve each other{better}; or name one of each pair with --cores"
+            ),
+        );
+    }
+    if !beside.is_empty() {
+        return Finding::good(AREA, what, beside.join("; ")).or_else(
+            false,
+            Verdict::Advice,
+            "what runs there takes half of the thread's core: isolate it, switch it off \
+             (/sys/devices/system/cpu/cpuN/online), or keep others away with cpusets",
+        );
+    }
+    Finding::good(
+        AREA,
+        what,
+        "every thread of the node has a physical core to itself",
+    )
+}
+
+/// Whether what threads hand to each other stays under one cache, on one node.
+fn locality(faults: &[Fault], better: &str) -> Finding {
+    let what = "locality";
+    let apart = faults.iter().find_map(|fault| match fault {
+        Fault::Apart(text) => Some(text.as_str()),
+        Fault::Shared(_) | Fault::Beside(_) => None,
+    });
+    match apart {
+        None => Finding::good(AREA, what, "the node's threads are under one L3 cache"),
+        Some(apart) => Finding::good(AREA, what, apart).or_else(
+            false,
+            Verdict::Advice,
+            format!(
+                "every hand-off between them crosses caches{better}; name cores of one with --cores"
+            ),
         ),
     }
 }

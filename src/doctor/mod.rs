@@ -8,6 +8,7 @@ mod memory;
 mod network;
 
 use crate::config::Config;
+use crate::pipeline::threads::Machine;
 use std::path::{Path, PathBuf};
 
 /// How a finding bears on a node.
@@ -83,6 +84,11 @@ impl Host {
         Some(text.trim().to_string())
     }
 
+    /// What its cores share.
+    fn machine(&self) -> Machine {
+        Machine::read(&self.root)
+    }
+
     fn number(&self, path: &str) -> Option<u64> {
         self.read(path)?.parse().ok()
     }
@@ -98,18 +104,6 @@ pub fn examine(host: &Host, config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// Numbers of a kernel's list such as `0-3,8`; empty where it lists nothing.
-fn parse_list(text: &str) -> Vec<usize> {
-    let mut all = Vec::new();
-    for part in text.split(',').filter(|part| !part.is_empty()) {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        if let (Ok(first), Ok(last)) = (first.trim().parse(), last.trim().parse::<usize>()) {
-            all.extend(first..=last);
-        }
-    }
-    all
-}
-
 fn join(numbers: &[usize]) -> String {
     let numbers: Vec<String> = numbers.iter().map(usize::to_string).collect();
     numbers.join(",")
@@ -118,6 +112,7 @@ fn join(numbers: &[usize]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::threads::{Layout, ThreadPlan, Wish};
 
     /// A host that is nothing but these files.
     fn host(files: &[(&str, &str)]) -> (tempfile::TempDir, Host) {
@@ -136,16 +131,21 @@ mod tests {
         found.unwrap_or_else(|| panic!("nothing says {what}"))
     }
 
-    #[test]
-    fn lists_of_the_kernel_are_read() {
-        assert_eq!(parse_list("0-3,8"), [0, 1, 2, 3, 8]);
-        assert_eq!(parse_list(""), Vec::<usize>::new());
-        assert_eq!(parse_list("5"), [5]);
+    /// What is said of a node of three threads on `cores` of `allowed`.
+    fn settings(host: &Host, allowed: &[usize], cores: &str) -> Vec<Finding> {
+        let wish = Wish {
+            cores: cores.parse().unwrap(),
+            layout: Some(Layout::Three),
+            ..Wish::default()
+        };
+        let plan = ThreadPlan::on(&wish, allowed, &host.machine()).unwrap();
+        cores::settings(host, allowed, &wish, &plan)
     }
 
     #[test]
     fn a_host_set_up_for_latency_has_nothing_to_change() {
         let (_dir, host) = host(&[
+            ("sys/devices/system/cpu/online", "0-3\n"),
             ("sys/devices/system/cpu/isolated", "1-3\n"),
             ("sys/devices/system/cpu/nohz_full", "1-3\n"),
             (
@@ -163,16 +163,17 @@ mod tests {
             ("proc/stat", "cpu 100 0 0 900 0 0 0 0 0 0\n"),
             ("sys/fs/cgroup/cpu.max", "max 100000\n"),
         ]);
-        let findings = cores::settings(&host, &[0, 1, 2, 3], &[1, 2, 3]);
+        let findings = settings(&host, &[0, 1, 2, 3], "1,2,3");
         for finding in &findings {
             assert_eq!(finding.verdict, Verdict::Good, "{finding:?}");
         }
-        assert_eq!(findings.len(), 7);
+        assert_eq!(findings.len(), 9);
     }
 
     #[test]
     fn what_costs_latency_is_named_with_its_remedy() {
         let (_dir, host) = host(&[
+            ("sys/devices/system/cpu/online", "0-3\n"),
             ("sys/devices/system/cpu/isolated", "\n"),
             (
                 "sys/devices/system/cpu/cpu1/cpufreq/scaling_governor",
@@ -183,19 +184,78 @@ mod tests {
                 "1,2\n",
             ),
             (
+                "sys/devices/system/cpu/cpu2/topology/thread_siblings_list",
+                "1,2\n",
+            ),
+            ("sys/devices/system/node/online", "0-1\n"),
+            ("sys/devices/system/node/node0/cpulist", "0-2\n"),
+            ("sys/devices/system/node/node1/cpulist", "3\n"),
+            (
                 "sys/devices/system/clocksource/clocksource0/current_clocksource",
                 "hpet\n",
             ),
             ("proc/stat", "cpu 100 0 0 800 0 0 0 100 0 0\n"),
             ("sys/fs/cgroup/cpu.max", "150000 100000\n"),
         ]);
-        let findings = cores::settings(&host, &[0, 1, 2, 3], &[1, 2, 3]);
-        for what in ["governor", "siblings", "clock", "stolen time", "isolation"] {
+        let findings = settings(&host, &[0, 1, 2, 3], "1,2,3");
+        for what in [
+            "governor",
+            "siblings",
+            "locality",
+            "clock",
+            "stolen time",
+            "isolation",
+        ] {
             let finding = verdict_of(&findings, what);
             assert_eq!(finding.verdict, Verdict::Advice, "{finding:?}");
             assert!(!finding.change.is_empty());
         }
         assert_eq!(verdict_of(&findings, "quota").verdict, Verdict::Bad);
+        let found = |what| verdict_of(&findings, what).found.as_str();
+        assert!(
+            found("plan").starts_with("4 cores allowed; threads: gateway+responder on core 1"),
+            "{}",
+            found("plan")
+        );
+        assert_eq!(
+            found("siblings"),
+            "gateway+responder on core 1 and journaler on core 2 are hyperthreads of one physical core"
+        );
+        assert_eq!(
+            found("locality"),
+            "threads on several NUMA nodes: gateway+responder on node 0, executor on node 1, journaler on node 0"
+        );
+    }
+
+    #[test]
+    fn a_list_worse_than_auto_is_told_what_auto_would_take() {
+        let siblings = |core: usize| {
+            let path = format!("sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list");
+            (path, format!("{},{}\n", core % 4, core % 4 + 4))
+        };
+        let mut files: Vec<(String, String)> = (0..8).map(siblings).collect();
+        files.push(("sys/devices/system/cpu/online".into(), "0-7\n".into()));
+        let files: Vec<(&str, &str)> = files.iter().map(|(at, text)| (&**at, &**text)).collect();
+        let (_dir, host) = host(&files);
+        let all = [0, 1, 2, 3, 4, 5, 6, 7];
+        let wish = Wish {
+            cores: "1,5,2".parse().unwrap(),
+            layout: Some(Layout::Three),
+            ..Wish::default()
+        };
+        let plan = ThreadPlan::on(&wish, &all, &host.machine()).unwrap();
+        let findings = cores::settings(&host, &all, &wish, &plan);
+        let change = &verdict_of(&findings, "siblings").change;
+        assert!(change.contains("--cores 1,2,3 would not"), "{change}");
+        // Of a pair, the one that is not the node's is free for others: said, and not hidden.
+        let findings = settings(&host, &all, "1,2,3");
+        let beside = verdict_of(&findings, "siblings");
+        assert!(
+            beside
+                .found
+                .contains("is one physical core with 5, where others may run")
+        );
+        assert_eq!(beside.verdict, Verdict::Advice);
     }
 
     #[test]

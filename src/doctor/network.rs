@@ -62,11 +62,11 @@ fn interrupts(host: &Host, config: &Config) -> Finding {
     let what = "interrupts";
     let (Some(text), Ok(plan)) = (
         host.read("proc/interrupts"),
-        ThreadPlan::for_cores(&config.cores, false, None, &allowed_cores()),
+        ThreadPlan::on(&config.thread_wish(), &allowed_cores(), &host.machine()),
     ) else {
         return Finding::good(AREA, what, "unknown");
     };
-    let used: Vec<usize> = plan.cores().iter().filter_map(|core| *core).collect();
+    let used = plan.cores();
     let (mut ours, mut all) = (0u64, 0u64);
     for line in text.lines().filter(|line| is_network(line)) {
         let counts = line

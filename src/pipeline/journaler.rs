@@ -7,7 +7,7 @@
 //! A failed append or sync ends the process on the spot, with the batch still held back: nothing
 //! of it is executed, nothing is acknowledged, nothing is tried again.
 
-use super::threads::Signal;
+use super::threads::{Signal, pin_thread};
 use super::{Host, JournalPoller};
 use crate::protocol::command::CommandKind;
 use crate::protocol::frame::{CommandSlot, HEADER_BYTES, SLOT_BYTES};
@@ -116,6 +116,13 @@ impl Journaler {
             signal.notify();
         }
         Ok(slots)
+    }
+
+    /// Keeps the journal's background thread, where there is one, on `core`.
+    pub fn background_on(&self, core: usize) {
+        if let Some(thread) = self.writer.background_thread() {
+            pin_thread(thread, core);
+        }
     }
 
     /// Does one task of the journal's background, where that is left to us

@@ -19,13 +19,18 @@
 //! done: dropping it lets the next stage go on, and that is why a node never unwinds
 //! (`panic = "abort"`).
 
+mod affinity;
+mod core_choice;
 mod executor;
 mod host;
 mod ingress;
 mod inline;
 mod journaler;
+mod plan;
 mod responder;
 pub mod threads;
+mod topology;
+mod usable;
 mod window;
 
 pub use executor::Executor;

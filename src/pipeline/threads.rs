@@ -1,9 +1,13 @@
-//! Threads: which stages share one, on which core it stays, and how it rests when idle.
+//! Threads: how one rests when idle and is woken, and from which core the disk is nearest.
 //!
-//! Stages are plain objects with a duty cycle; a [`ThreadPlan`] composes them. Three rules hold:
-//! spinning threads never outnumber the cores of the plan; a thread that sleeps is woken by the
-//! stage before it, which pays a system call only then ([`Signal`]); cores are looked up once, on
-//! the thread that starts the node, because a pinned thread's children see one core only.
+//! Stages are plain objects with a duty cycle; a [`ThreadPlan`] composes them. A thread that sleeps is
+//! woken by the stage before it, which pays a system call only then ([`Signal`]). Cores are looked up
+//! once, on the thread that starts the node, because a pinned thread's children see one core only.
+
+pub use super::affinity::{allowed_cores, pin, pin_thread, within};
+pub use super::core_choice::{CoreChoice, CoreError};
+pub use super::plan::{Fault, IdleMode, Layout, Rest, ThreadPlan, Wish};
+pub use super::topology::{Core, Machine, parse_list};
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -13,202 +17,6 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
-
-/// Which cores a node may use.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub enum CoreChoice {
-    /// All the process may run on, pinned.
-    #[default]
-    Auto,
-    /// All the process may run on, not pinned: for tests, and where others schedule.
-    Unpinned,
-    /// These, pinned.
-    List(Vec<usize>),
-}
-
-impl std::str::FromStr for CoreChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<CoreChoice, String> {
-        match text {
-            "auto" => return Ok(CoreChoice::Auto),
-            "unpinned" => return Ok(CoreChoice::Unpinned),
-            _ => {}
-        }
-        let cores: Result<Vec<usize>, _> =
-            text.split(',').map(|core| core.trim().parse()).collect();
-        match cores {
-            Ok(cores) if !cores.is_empty() => Ok(CoreChoice::List(cores)),
-            _ => Err(format!(
-                "cores \"{text}\" is not \"auto\", \"unpinned\" or a list such as 0,1,2"
-            )),
-        }
-    }
-}
-
-/// A core that was asked for and is not there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CoreError {
-    /// This process may not run on it, or the machine has none such.
-    Missing {
-        /// The core asked for.
-        core: usize,
-        /// The cores there are.
-        there: Vec<usize>,
-    },
-    /// Named twice.
-    Twice(usize),
-}
-
-impl std::fmt::Display for CoreError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            CoreError::Missing { core, there } => write!(
-                f,
-                "core {core} is not there; this process may use {}",
-                list(there)
-            ),
-            CoreError::Twice(core) => write!(f, "core {core} is listed twice"),
-        }
-    }
-}
-
-impl std::error::Error for CoreError {}
-
-/// Which stages share a thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
-    /// Everything on one thread, the journal inline.
-    One,
-    /// The journaler apart, so that the next batch fills while it syncs.
-    Two,
-    /// Gateway and responder, executor, journaler.
-    Three,
-}
-
-impl Layout {
-    /// The layout of so many threads; `None` where there is none such.
-    pub fn of_threads(threads: u8) -> Option<Layout> {
-        match threads {
-            1 => Some(Layout::One),
-            2 => Some(Layout::Two),
-            3 => Some(Layout::Three),
-            _ => None,
-        }
-    }
-
-    fn threads(self) -> usize {
-        match self {
-            Layout::One => 1,
-            Layout::Two => 2,
-            Layout::Three => 3,
-        }
-    }
-}
-
-/// Threads and their cores.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ThreadPlan {
-    layout: Layout,
-    /// The core of each thread of the layout, in its order; `None` where it is not pinned.
-    cores: Vec<Option<usize>>,
-}
-
-impl ThreadPlan {
-    /// The plan for `choice` of the cores this process may run on. Call it on a thread that is not
-    /// pinned. `syncs` says whether a commit waits for a disk; `layout` overrides what would be
-    /// chosen.
-    pub fn choose(
-        choice: &CoreChoice,
-        syncs: bool,
-        layout: Option<Layout>,
-    ) -> Result<ThreadPlan, CoreError> {
-        ThreadPlan::for_cores(choice, syncs, layout, &allowed_cores())
-    }
-
-    /// The plan where `allowed` are the cores this process may run on. A list is used whole; where
-    /// we choose, one core is left to clients and the system, as long as there is another.
-    pub fn for_cores(
-        choice: &CoreChoice,
-        syncs: bool,
-        layout: Option<Layout>,
-        allowed: &[usize],
-    ) -> Result<ThreadPlan, CoreError> {
-        let ours = allowed.len().saturating_sub(1).max(1);
-        let (cores, pinned) = match choice {
-            CoreChoice::Auto => (&allowed[..ours], true),
-            CoreChoice::Unpinned => (&allowed[..ours], false),
-            CoreChoice::List(list) => (&list[..], true),
-        };
-        for (at, core) in cores.iter().enumerate() {
-            if !allowed.contains(core) {
-                return Err(CoreError::Missing {
-                    core: *core,
-                    there: allowed.to_vec(),
-                });
-            }
-            if cores[..at].contains(core) {
-                return Err(CoreError::Twice(*core));
-            }
-        }
-        let layout = layout.unwrap_or(match cores.len() {
-            0 | 1 => Layout::One,
-            2 if syncs => Layout::Two,
-            2 => Layout::One,
-            _ => Layout::Three,
-        });
-        // Threads that outnumber the cores are left to the scheduler.
-        let pinned = pinned && layout.threads() <= cores.len();
-        let cores = (0..layout.threads())
-            .map(|at| cores.get(at).copied().filter(|_| pinned))
-            .collect();
-        Ok(ThreadPlan { layout, cores })
-    }
-
-    /// Puts the thread that journals on `core`; who was there takes its place.
-    pub fn journal_on(&mut self, core: usize) {
-        let journal = self.cores.len() - 1;
-        let before = self.cores[journal];
-        if let Some(other) = self.cores.iter().position(|it| *it == Some(core)) {
-            self.cores[other] = before;
-        }
-        self.cores[journal] = Some(core);
-    }
-
-    /// Which stages share a thread.
-    pub fn layout(&self) -> Layout {
-        self.layout
-    }
-
-    /// The core of each thread of the layout, `None` where it is not pinned.
-    pub fn cores(&self) -> &[Option<usize>] {
-        &self.cores
-    }
-
-    /// The core of the layout's thread `at`.
-    pub fn core(&self, at: usize) -> Option<usize> {
-        self.cores[at]
-    }
-}
-
-impl std::fmt::Display for ThreadPlan {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let names: &[&str] = match self.layout {
-            Layout::One => &["gateway+journaler+executor+responder"],
-            Layout::Two => &["gateway+executor+responder", "journaler"],
-            Layout::Three => &["gateway+responder", "executor", "journaler"],
-        };
-        f.write_str("threads: ")?;
-        for (at, (name, core)) in names.iter().zip(&self.cores).enumerate() {
-            let comma = if at == 0 { "" } else { ", " };
-            match core {
-                Some(core) => write!(f, "{comma}{name} on core {core}")?,
-                None => write!(f, "{comma}{name} on any core")?,
-            }
-        }
-        Ok(())
-    }
-}
 
 /// The core of `cores` from which a sync in `dir` comes back soonest, where that makes a difference
 /// of a tenth or more to the first of them.
@@ -258,55 +66,22 @@ pub fn nearest_to_disk(dir: &Path, cores: &[usize]) -> io::Result<Option<usize>>
         .map(|at| cores[at]))
 }
 
-fn list(cores: &[usize]) -> String {
-    let cores: Vec<String> = cores.iter().map(usize::to_string).collect();
-    cores.join(",")
-}
-
-/// The cores this thread, and so every thread it starts, may run on.
-pub fn allowed_cores() -> Vec<usize> {
-    let cores = core_affinity::get_core_ids().unwrap_or_default();
-    let mut cores: Vec<usize> = cores.into_iter().map(|core| core.id).collect();
-    cores.sort_unstable();
-    if cores.is_empty() {
-        cores.push(0);
-    }
-    cores
-}
-
-/// Keeps the present thread on `core`, if one is given.
-pub fn pin(core: Option<usize>) {
-    if let Some(id) = core {
-        // The plan took the core from this process's own mask, so this fails only where the mask
-        // shrank meanwhile; the thread then runs where it may.
-        let _ = core_affinity::set_for_current(core_affinity::CoreId { id });
-    }
-}
-
-/// How threads rest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum IdleMode {
-    /// Never: lowest latency, whole cores.
-    Spin,
-    /// Spin for a while after the last work, then sleep until woken.
-    #[default]
-    Sleep,
-}
-
 /// Counts idle duty cycles up the ladder.
 pub struct Idle {
-    mode: IdleMode,
-    spin_for: Duration,
+    /// `None`: never sleeps.
+    spin_for: Option<Duration>,
     since: Option<Instant>,
 }
 
 impl Idle {
-    /// A ladder that spins for `spin_for` before it says to sleep.
-    pub fn new(mode: IdleMode, spin_for: Duration) -> Idle {
+    /// The ladder of a thread that rests like this; `spin_for` is how long one spins that then sleeps.
+    pub fn new(rest: Rest, spin_for: Duration) -> Idle {
         Idle {
-            mode,
-            spin_for,
+            spin_for: match rest {
+                Rest::Spins => None,
+                Rest::SpinsThenSleeps => Some(spin_for),
+                Rest::Sleeps => Some(Duration::ZERO),
+            },
             since: None,
         }
     }
@@ -321,15 +96,15 @@ impl Idle {
     #[inline]
     pub fn may_sleep(&mut self) -> bool {
         std::hint::spin_loop();
-        if self.mode == IdleMode::Spin {
+        let Some(spin_for) = self.spin_for else {
             return false;
-        }
+        };
         match self.since {
             None => {
                 self.since = Some(Instant::now());
                 false
             }
-            Some(since) => since.elapsed() >= self.spin_for,
+            Some(since) => since.elapsed() >= spin_for,
         }
     }
 }
@@ -386,12 +161,20 @@ impl Signal {
 
     /// Runs `sleep` unless `has_work` finds something after the intention to sleep is out.
     pub fn sleep_unless(&self, has_work: impl FnOnce() -> bool, sleep: impl FnOnce()) {
+        self.while_sleeping(|| {
+            if !has_work() {
+                sleep();
+            }
+        });
+    }
+
+    /// Runs `look_and_sleep` with the intention to sleep out: it has to look for work before it sleeps.
+    pub fn while_sleeping<T>(&self, look_and_sleep: impl FnOnce() -> T) -> T {
         self.sleeping.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        if !has_work() {
-            sleep();
-        }
+        let done = look_and_sleep();
         self.sleeping.store(false, Ordering::Release);
+        done
     }
 }
 
@@ -399,65 +182,8 @@ impl Signal {
 mod tests {
     use super::*;
 
-    fn plan(choice: &str, syncs: bool, allowed: &[usize]) -> String {
-        let choice: CoreChoice = choice.parse().unwrap();
-        match ThreadPlan::for_cores(&choice, syncs, None, allowed) {
-            Ok(plan) => plan.to_string(),
-            Err(error) => error.to_string(),
-        }
-    }
-
     #[test]
-    fn the_plan_follows_from_durability_and_cores() {
-        let everything_on_0 = "threads: gateway+journaler+executor+responder on core 0";
-        assert_eq!(plan("auto", false, &[0]), everything_on_0);
-        // One of two is left to clients and the system.
-        assert_eq!(plan("auto", true, &[0, 1]), everything_on_0);
-        assert_eq!(
-            plan("auto", true, &[0, 1, 2]),
-            "threads: gateway+executor+responder on core 0, journaler on core 1"
-        );
-        assert_eq!(plan("auto", false, &[0, 1, 2]), everything_on_0);
-        assert_eq!(
-            plan("auto", false, &[0, 1, 2, 3]),
-            "threads: gateway+responder on core 0, executor on core 1, journaler on core 2"
-        );
-        // A list is used whole.
-        assert_eq!(
-            plan("2,3", true, &[2, 3]),
-            "threads: gateway+executor+responder on core 2, journaler on core 3"
-        );
-        assert_eq!(
-            plan("unpinned", true, &[0, 1, 2]),
-            "threads: gateway+executor+responder on any core, journaler on any core"
-        );
-    }
-
-    #[test]
-    fn the_layout_can_be_asked_for() {
-        let plan = |cores: &[usize], layout| {
-            let choice = CoreChoice::List(cores.to_vec());
-            let plan = ThreadPlan::for_cores(&choice, true, Some(layout), &[0, 1, 2]).unwrap();
-            plan.to_string()
-        };
-        assert_eq!(
-            plan(&[1, 2], Layout::One),
-            "threads: gateway+journaler+executor+responder on core 1"
-        );
-        assert_eq!(
-            plan(&[1], Layout::Two),
-            "threads: gateway+executor+responder on any core, journaler on any core"
-        );
-    }
-
-    #[test]
-    fn the_journal_goes_where_the_disk_answers_soonest() {
-        let allowed = [0, 1, 2, 3];
-        let mut plan = ThreadPlan::for_cores(&CoreChoice::Auto, true, None, &allowed).unwrap();
-        plan.journal_on(3);
-        assert_eq!(plan.cores, [Some(0), Some(1), Some(3)]);
-        plan.journal_on(0);
-        assert_eq!(plan.cores, [Some(3), Some(1), Some(0)]);
+    fn who_probes_the_disk_names_one_of_the_cores_and_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let there = allowed_cores();
         let nearest = nearest_to_disk(dir.path(), &there).unwrap();
@@ -466,14 +192,22 @@ mod tests {
     }
 
     #[test]
-    fn a_core_that_is_not_there_is_named_with_those_that_are() {
-        assert_eq!(
-            plan("0,7", false, &[0, 1]),
-            "core 7 is not there; this process may use 0,1"
-        );
-        assert_eq!(plan("1,1", false, &[0, 1]), "core 1 is listed twice");
-        assert!("".parse::<CoreChoice>().is_err());
-        assert!("0,x".parse::<CoreChoice>().is_err());
+    fn threads_rest_as_they_are_told() {
+        let rest = |rest, spin_for| Idle::new(rest, Duration::from_millis(spin_for));
+        let mut spins = rest(Rest::Spins, 0);
+        let mut for_long = rest(Rest::SpinsThenSleeps, 60_000);
+        let mut for_nothing = rest(Rest::SpinsThenSleeps, 0);
+        let mut sleeps = rest(Rest::Sleeps, 60_000);
+        for idle in [&mut spins, &mut for_long, &mut for_nothing, &mut sleeps] {
+            // The first idle cycle only notes the time.
+            assert!(!idle.may_sleep());
+        }
+        assert!(!spins.may_sleep());
+        assert!(!for_long.may_sleep());
+        assert!(for_nothing.may_sleep());
+        assert!(sleeps.may_sleep());
+        sleeps.worked();
+        assert!(!sleeps.may_sleep());
     }
 
     #[test]

@@ -30,6 +30,7 @@ mod solver;
 mod solver_cases;
 mod stats;
 mod study;
+mod threads;
 mod two_ledgers;
 mod wire;
 mod wire_bounds;
