@@ -1,6 +1,7 @@
 //! Benchmarks that ship: anyone can run them, they print percentiles, the machine, and what they
 //! compare with in the same run. Workloads are seeded, so two runs do the same work.
 
+pub mod alone;
 pub mod beside;
 pub mod chart;
 pub mod crowd;
@@ -9,6 +10,7 @@ pub mod journal;
 pub mod latency;
 pub mod ledger;
 pub mod pipeline;
+pub mod plans;
 pub mod published;
 pub mod replay;
 pub mod restart;

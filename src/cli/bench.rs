@@ -4,6 +4,7 @@ mod crowd;
 mod latency;
 mod ledger;
 mod observed;
+mod plans;
 mod replay;
 mod restart;
 mod settlement;
@@ -40,6 +41,7 @@ use std::path::{Path, PathBuf};
   millrace bench wire --durability disk --rate 20000
   millrace bench wire --durability process --shared-memory
   millrace bench latency --durability disk --chart latency.svg --hdr latency.hlog
+  millrace bench plans
   millrace bench wire --idle-connections 2000 --reconnect-storm 500
   millrace bench wire --workload ledger
   millrace bench wire --workload ledger --batch 1000 --window 1")]
@@ -89,7 +91,7 @@ pub(crate) struct Args {
     /// Rates to offer, rising (latency); left out, 1,000 to 2,000,000 a second
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     rates: Vec<u64>,
-    /// How long each rate is offered (latency), or each interval of a crowd lasts (wire), seconds
+    /// How long each rate is offered (latency, plans), or each interval of a crowd lasts (wire), seconds
     #[arg(long, default_value_t = 2.0, value_parser = seconds)]
     seconds: f64,
     /// Write the histograms into an HDR log (latency)
@@ -114,7 +116,7 @@ pub(crate) struct Args {
     /// Commands of a session in flight, in every row (wire, ledger)
     #[arg(long, value_parser = window)]
     window: Option<usize>,
-    /// Cores of the node (wire, ledger); left out, the one where the disk answers soonest
+    /// Cores of the node (wire, ledger, plans); left out, the one where the disk answers soonest
     #[arg(long, value_name = "LIST")]
     cores: Option<CoreChoice>,
     /// Threads of the node (wire, ledger); 0 chooses by durability and cores
@@ -156,6 +158,8 @@ enum What {
     Wire,
     /// A node over TCP under one offered rate after the other, until it does not keep up
     Latency,
+    /// Each thread layout over TCP, both durabilities, by turns; and what each stage can do alone
+    Plans,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -232,6 +236,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         What::Wire if args.workload == Kind::Ledger => ledger::run(args)?,
         What::Wire if args.stage_times_cost => observed::run(args)?,
         What::Latency => latency::run(args)?,
+        What::Plans => plans::run(args)?,
         What::Wire if args.stages => run_stages(args)?,
         What::Wire if args.idle_connections.is_some() => crowd::run(args)?,
         What::Wire => run_wire(args)?,

@@ -74,6 +74,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "engine",
             "pipeline",
             "config",
+            "gateway",
             "client",
             "telemetry",
             "replay",

@@ -191,7 +191,7 @@ impl Cores {
 }
 
 /// Runs `work` on `core`, on a thread of its own: this one stays free for the nodes that it starts.
-fn on_core<T: Send>(core: usize, work: impl FnOnce() -> T + Send) -> T {
+pub(super) fn on_core<T: Send>(core: usize, work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             yardstick::pin(Some(core_affinity::CoreId { id: core }));
