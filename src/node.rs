@@ -16,7 +16,9 @@ use crate::pipeline::threads::{
 };
 use crate::pipeline::{Executor, Ingress, Journaler, Pipeline, Responder, Signals};
 use crate::replay::recovery::{self, Listener, RecoverError, Recovery};
-use crate::telemetry::{BatchLog, BatchReader, GatewayCounters, Progress, StageClock, clock};
+use crate::telemetry::{
+    BatchLog, BatchReader, GatewayCounters, Progress, StageClock, clock, thread_time,
+};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -397,7 +399,7 @@ struct Front {
 impl Front {
     fn run(mut self) -> Option<Engine> {
         while !self.stop.asked.load(Ordering::Acquire) {
-            if self.duty_cycle(Duration::ZERO) > 0 {
+            if self.timed_duty_cycle(Duration::ZERO) > 0 {
                 self.idle.worked();
             } else if self.spins_in_flight && self.in_flight() {
                 std::hint::spin_loop();
@@ -413,6 +415,20 @@ impl Front {
         self.stop.executor.notify();
         self.stop.journaler.notify();
         self.executor.map(Executor::into_engine)
+    }
+
+    /// A duty cycle, and how long it took where somebody wants to know.
+    #[inline]
+    fn timed_duty_cycle(&mut self, wait: Duration) -> usize {
+        let began = self.ingress.progress().busy.is_on().then(thread_time);
+        let work = self.duty_cycle(wait);
+        if let Some(began) = began
+            && work > 0
+        {
+            let took = thread_time() - began;
+            self.ingress.progress().busy_ns.add(took);
+        }
+        work
     }
 
     /// One pass over everything on this thread, in the order in which a command travels.
@@ -458,7 +474,7 @@ impl Front {
         let signal = self.stop.gateway.clone();
         let work = signal.while_sleeping(|| match self.must_look_up() {
             true => 0,
-            false => self.duty_cycle(nap),
+            false => self.timed_duty_cycle(nap),
         });
         if work > 0 {
             self.idle.worked();

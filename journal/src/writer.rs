@@ -268,6 +268,11 @@ impl Writer {
         Ok(self.committed())
     }
 
+    /// Whether a commit waits for the disk.
+    pub fn syncs(&self) -> bool {
+        self.durability == Durability::Disk
+    }
+
     /// The sequence that the next record will get.
     pub fn next_sequence(&self) -> u64 {
         self.next_sequence

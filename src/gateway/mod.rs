@@ -187,6 +187,8 @@ impl<S: Sockets> Gateway<S> {
             wait
         };
         self.cycles = self.cycles.wrapping_add(1);
+        self.stats
+            .measure_stages(ingress.progress().stage_times.is_on());
         // Asking the system about sockets takes longer than a command of shared memory: where there are
         // such clients, every few cycles will do.
         let only_rings = !self.connections.with_rings.is_empty()

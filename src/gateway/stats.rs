@@ -15,7 +15,9 @@ const SECOND: u64 = 1_000_000_000;
 pub struct Stats {
     started_at: Timestamp,
     /// `None` where stages are not measured.
-    pub stages: Option<StageClock>,
+    pub stages: Option<Box<StageClock>>,
+    /// It, while measuring is switched off.
+    resting: Option<Box<StageClock>>,
     ring: Peak,
     host: Host,
 }
@@ -52,12 +54,21 @@ impl Stats {
         let started_at = (host.clock)();
         Stats {
             started_at,
-            stages,
+            stages: stages.map(Box::new),
+            resting: None,
             ring: Peak {
                 began: started_at.0,
                 ..Peak::default()
             },
             host,
+        }
+    }
+
+    /// Stages are to be measured, or not. For between two duty cycles.
+    #[inline]
+    pub fn measure_stages(&mut self, on: bool) {
+        if on != self.stages.is_some() {
+            std::mem::swap(&mut self.stages, &mut self.resting);
         }
     }
 

@@ -72,6 +72,8 @@ impl Journaler {
             return Ok(0);
         };
         let log = self.progress.batches.get();
+        let log = log.filter(|_| self.progress.stage_times.is_on());
+        let first_sequence = self.sequence + 1;
         let now = || log.map_or(0, |_| clock().0);
         let taken_at = now();
         let mut pieces = &mut batch;
@@ -93,17 +95,21 @@ impl Journaler {
             commands += 1;
         }
         if commands > 0 {
-            let appended_at = now();
+            let syncs = self.writer.syncs();
+            let appended_at = if syncs { now() } else { 0 };
             if let Err(error) = self.writer.commit() {
                 std::mem::forget(batch);
                 return Err(JournalFailure::new(error, self.progress.durable.get()));
             }
             if let Some(log) = log {
+                let durable_at = now();
                 log.push(BatchTimes {
+                    first_sequence,
                     last_sequence: self.sequence,
                     taken_at,
-                    appended_at,
-                    durable_at: now(),
+                    // Without a sync there is nothing between the two.
+                    appended_at: if syncs { appended_at } else { durable_at },
+                    durable_at,
                 });
             }
             self.progress.durable.set(self.sequence);

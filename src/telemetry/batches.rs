@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// When the journaler worked on one batch of commands, ns since the Unix epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BatchTimes {
+    /// The first command of the batch.
+    pub first_sequence: u64,
     /// The last command of the batch.
     pub last_sequence: u64,
     /// When it was taken from the ring.
@@ -21,7 +23,7 @@ pub struct BatchTimes {
 /// The times of the journaler's last batches.
 #[derive(Debug)]
 pub struct BatchLog {
-    entries: Box<[[AtomicU64; 4]]>,
+    entries: Box<[[AtomicU64; 5]]>,
     written: Published,
 }
 
@@ -40,6 +42,7 @@ impl BatchLog {
     pub fn push(&self, times: BatchTimes) {
         let at = self.written.get();
         let fields = [
+            times.first_sequence,
             times.last_sequence,
             times.taken_at,
             times.appended_at,
@@ -57,7 +60,7 @@ impl BatchLog {
         self.written.get()
     }
 
-    fn entry(&self, at: u64) -> &[AtomicU64; 4] {
+    fn entry(&self, at: u64) -> &[AtomicU64; 5] {
         &self.entries[at as usize & (self.entries.len() - 1)]
     }
 
@@ -66,12 +69,19 @@ impl BatchLog {
         if at >= self.written() {
             return None;
         }
-        let [last_sequence, taken_at, appended_at, durable_at] = self
+        let [
+            first_sequence,
+            last_sequence,
+            taken_at,
+            appended_at,
+            durable_at,
+        ] = self
             .entry(at)
             .each_ref()
             .map(|word| word.load(Ordering::Acquire));
         // The acquiring loads come first, so an entry that was overwritten meanwhile is seen here.
         (self.written() - at < self.entries.len() as u64).then_some(BatchTimes {
+            first_sequence,
             last_sequence,
             taken_at,
             appended_at,
@@ -95,8 +105,7 @@ impl BatchReader {
     }
 
     /// The batch that holds command `sequence`, if it was logged and is kept. Sequences must not fall
-    /// from call to call. A command older than the log is found in the first batch there is: skip
-    /// those where that matters.
+    /// from call to call.
     #[inline]
     pub fn batch_of(&mut self, sequence: u64) -> Option<BatchTimes> {
         loop {
@@ -111,7 +120,8 @@ impl BatchReader {
                 continue;
             };
             if sequence <= batch.last_sequence {
-                return Some(batch);
+                // Of a batch that nobody logged there is no trace but this.
+                return (batch.first_sequence <= sequence).then_some(batch);
             }
             self.at += 1;
         }
@@ -127,8 +137,9 @@ impl BatchReader {
 mod tests {
     use super::*;
 
-    fn times(last_sequence: u64) -> BatchTimes {
+    fn times(first_sequence: u64, last_sequence: u64) -> BatchTimes {
         BatchTimes {
+            first_sequence,
             last_sequence,
             taken_at: last_sequence * 10,
             appended_at: last_sequence * 10 + 1,
@@ -141,16 +152,17 @@ mod tests {
         let log = Arc::new(BatchLog::new(8));
         let mut reader = BatchReader::new(log.clone());
         assert_eq!(reader.batch_of(1), None);
-        for last in [4, 5, 9] {
-            log.push(times(last));
+        for (first, last) in [(1, 4), (5, 5), (6, 9)] {
+            log.push(times(first, last));
         }
-        assert_eq!(reader.batch_of(1), Some(times(4)));
-        assert_eq!(reader.batch_of(4), Some(times(4)));
-        assert_eq!(reader.batch_of(5), Some(times(5)));
-        assert_eq!(reader.batch_of(6), Some(times(9)));
+        assert_eq!(reader.batch_of(1), Some(times(1, 4)));
+        assert_eq!(reader.batch_of(4), Some(times(1, 4)));
+        assert_eq!(reader.batch_of(5), Some(times(5, 5)));
+        assert_eq!(reader.batch_of(6), Some(times(6, 9)));
         assert_eq!(reader.batch_of(10), None);
-        log.push(times(20));
-        assert_eq!(reader.batch_of(10), Some(times(20)));
+        log.push(times(12, 20));
+        assert_eq!(reader.batch_of(11), None, "nobody logged it");
+        assert_eq!(reader.batch_of(12), Some(times(12, 20)));
         assert_eq!(reader.written(), 4);
     }
 
@@ -159,11 +171,11 @@ mod tests {
         let log = Arc::new(BatchLog::new(3));
         let mut reader = BatchReader::new(log.clone());
         for last in 1..=10 {
-            log.push(times(last));
+            log.push(times(last, last));
         }
         // Kept are 8 to 10.
-        assert_eq!(reader.batch_of(2), Some(times(8)), "the first there is");
-        assert_eq!(reader.batch_of(9), Some(times(9)));
+        assert_eq!(reader.batch_of(2), None);
+        assert_eq!(reader.batch_of(9), Some(times(9, 9)));
     }
 
     #[test]
@@ -171,17 +183,19 @@ mod tests {
         let log = Arc::new(BatchLog::new(3));
         const BATCHES: u64 = 200_000;
         std::thread::scope(|scope| {
-            scope.spawn(|| (1..=BATCHES).for_each(|last| log.push(times(last))));
+            scope.spawn(|| (1..=BATCHES).for_each(|last| log.push(times(last, last))));
             let mut reader = BatchReader::new(log.clone());
             let mut sequence = 1;
             while sequence < BATCHES {
                 let Some(found) = reader.batch_of(sequence) else {
+                    // Not written yet, or overwritten while we slept.
+                    let kept = log.entries.len() as u64 - 1;
+                    sequence = sequence.max((log.written() + 1).saturating_sub(kept));
                     std::hint::spin_loop();
                     continue;
                 };
-                assert_eq!(found, times(found.last_sequence));
-                assert!(found.last_sequence >= sequence);
-                sequence = found.last_sequence + 1;
+                assert_eq!(found, times(sequence, sequence));
+                sequence += 1;
             }
         });
     }

@@ -10,7 +10,7 @@ pub use batches::{BatchLog, BatchReader, BatchTimes};
 pub use stages::{Moments, StageClock};
 
 use crate::protocol::units::Timestamp;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -48,12 +48,40 @@ impl Published {
     }
 }
 
+/// Whether something is done: turned by anyone, looked at once per batch by those who do it.
+#[derive(Debug)]
+pub struct Switch(Padded<AtomicBool>);
+
+impl Switch {
+    /// A switch that stands so.
+    pub fn new(on: bool) -> Switch {
+        Switch(Padded(AtomicBool::new(on)))
+    }
+
+    /// How it stands.
+    #[inline]
+    pub fn is_on(&self) -> bool {
+        self.0.0.load(Ordering::Relaxed)
+    }
+
+    /// Turns it; a batch under way may not see it.
+    pub fn turn(&self, on: bool) {
+        self.0.0.store(on, Ordering::Relaxed);
+    }
+}
+
 /// The wall clock: what the door stamps commands with, and what stages are measured by. The engine
 /// never sees it but as a command's `received_at`.
 #[inline]
 pub fn clock() -> Timestamp {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     Timestamp(now.map_or(0, |since| since.as_nanos() as u64))
+}
+
+/// Processor time that this thread has used, ns. A system call: for measuring only.
+pub fn thread_time() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 /// How far the stages have come.
@@ -72,6 +100,13 @@ pub struct Progress {
     pub slots_executed: Published,
     /// When the journaler did what, where somebody measures. Written by the journaler.
     pub batches: OnceLock<Arc<BatchLog>>,
+    /// Whether stages are measured, where a node can. On from the start.
+    pub stage_times: Switch,
+    /// Whether [`Progress::busy_ns`] is kept. Off from the start.
+    pub busy: Switch,
+    /// Processor time that the thread which faces the network spent in duty cycles with something to do,
+    /// ns: what it waited for a disk, or for its core, is no part of it.
+    pub busy_ns: Published,
 }
 
 /// Nothing waits for time.
@@ -87,6 +122,9 @@ impl Progress {
             next_deadline: Published::new(NO_DEADLINE),
             slots_executed: Published::new(0),
             batches: OnceLock::new(),
+            stage_times: Switch::new(true),
+            busy: Switch::new(false),
+            busy_ns: Published::new(0),
         }
     }
 }

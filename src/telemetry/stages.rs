@@ -1,19 +1,21 @@
 //! Where the time of commands goes, live: a histogram for each stage, of the last whole second and
 //! since start. Kept by the thread that sends the replies, which alone writes and reads it.
 //!
-//! It must cost next to nothing, so of a long queue it looks at every sixteenth command only and counts
-//! it for those it passed; where few commands come at a time it looks at each.
+//! It must cost next to nothing. Moments are read once per batch and not once per command: the door
+//! stamps what it reads together with one time, the journaler and the executor note theirs per batch. So
+//! commands that follow each other mostly passed all stages at the same moments, are counted as one run,
+//! and are recorded as one; none is left out. Runs are recorded many at a time, stage by stage, so that the
+//! histograms are not fetched into the caches anew for each.
 
 use super::{BatchReader, BatchTimes};
 use crate::protocol::session::{Span, Stage, StageTimes};
 use crate::protocol::wire::Zero;
 use hdrhistogram::Histogram;
 
-/// The first so many commands of a duty cycle are all looked at; of those after them one in so many.
-const ALL_OF_FIRST: u32 = 16;
-const ONE_IN: u32 = 16;
-/// Commands looked at in one duty cycle at most.
-const PENDING_MAX: usize = 256;
+/// Runs that are kept before they are recorded, and room for those of one more duty cycle, which has not
+/// more than it sends events.
+const RUNS: usize = 64;
+const RUNS_MAX: usize = RUNS + 1_024;
 const SECOND: u64 = 1_000_000_000;
 /// Longer times count as this, ns.
 const LONGEST: u64 = 100 * SECOND;
@@ -29,16 +31,29 @@ pub struct Moments {
     pub executed: u64,
 }
 
+/// Commands that passed all stages at the same moments.
+#[derive(Debug)]
+struct Run {
+    moments: Moments,
+    commands: u64,
+    /// When their replies were sent, 0 while they are not.
+    sent: u64,
+}
+
 /// The histograms of all stages.
 #[derive(Debug)]
 pub struct StageClock {
+    /// The run that is growing: its moments at the door and of its execution, the last command of its
+    /// batch, and how many came after the one that began it. All that most commands look at.
+    door: u64,
+    executed: u64,
+    batch_ends: u64,
+    more: u64,
     batches: BatchReader,
-    /// Commands looked at whose replies are not sent yet, and for how many each counts.
-    pending: Vec<(Moments, u64)>,
-    /// Commands seen in this duty cycle.
-    seen: u32,
-    /// Commands passed over since the last one looked at.
-    passed: u64,
+    /// Runs that are not recorded yet.
+    runs: Vec<Run>,
+    /// So many of them have been sent.
+    sent: usize,
     /// The second that is under way, the one before, and all before this one.
     present: Histograms,
     last: Histograms,
@@ -71,10 +86,13 @@ impl StageClock {
     /// Histograms without a command, at the time `now`.
     pub fn new(batches: BatchReader, now: u64) -> StageClock {
         StageClock {
+            door: 0,
+            executed: 0,
+            batch_ends: 0,
+            more: 0,
             batches,
-            pending: Vec::with_capacity(PENDING_MAX),
-            seen: 0,
-            passed: 0,
+            runs: Vec::with_capacity(RUNS_MAX),
+            sent: 0,
             present: Histograms::new(),
             last: Histograms::new(),
             before: Histograms::new(),
@@ -86,56 +104,83 @@ impl StageClock {
     /// handed on at `executed`. Commands come in order.
     #[inline]
     pub fn answered(&mut self, sequence: u64, door: u64, executed: u64) {
-        self.seen += 1;
-        self.passed += 1;
-        if self.seen <= ALL_OF_FIRST || self.seen.is_multiple_of(ONE_IN) {
-            self.look_at(sequence, door, executed);
+        if door == self.door && executed == self.executed && sequence <= self.batch_ends {
+            self.more += 1;
+        } else {
+            self.begin_run(sequence, door, executed);
         }
     }
 
-    fn look_at(&mut self, sequence: u64, door: u64, executed: u64) {
-        if self.pending.len() == PENDING_MAX {
+    fn begin_run(&mut self, sequence: u64, door: u64, executed: u64) {
+        self.end_run();
+        let Some(batch) = self.batches.batch_of(sequence) else {
             return;
-        }
-        if let Some(batch) = self.batches.batch_of(sequence) {
-            let moments = Moments {
+        };
+        (self.door, self.executed) = (door, executed);
+        self.batch_ends = batch.last_sequence;
+        self.runs.push(Run {
+            moments: Moments {
                 door,
                 batch,
                 executed,
-            };
-            self.pending.push((moments, self.passed));
-            self.passed = 0;
+            },
+            commands: 1,
+            sent: 0,
+        });
+    }
+
+    /// What grew has its number, and nothing grows until another begins.
+    fn end_run(&mut self) {
+        if let Some(run) = self.runs.last_mut() {
+            run.commands += self.more;
         }
+        self.more = 0;
+        self.batch_ends = 0;
     }
 
     /// Whether replies wait for [`StageClock::sent`].
     #[inline]
     pub fn waits(&self) -> bool {
-        self.seen > 0
+        self.sent < self.runs.len()
     }
 
     /// What was answered in this duty cycle has been sent, at `now`.
     pub fn sent(&mut self, now: u64) {
+        // What was sent before belongs to the second that it was sent in.
         self.turn(now);
-        self.seen = 0;
-        for (moments, count) in self.pending.drain(..) {
-            let Moments {
-                door,
-                batch,
-                executed,
-            } = moments;
-            let steps = [
-                (Stage::RingWait, door, batch.taken_at),
-                (Stage::Journal, batch.taken_at, batch.appended_at),
-                (Stage::Sync, batch.appended_at, batch.durable_at),
-                (Stage::Engine, batch.durable_at, executed),
-                (Stage::Reply, executed, now),
-                (Stage::Total, door, now),
-            ];
-            for (stage, from, to) in steps {
-                self.present.record(stage, to.saturating_sub(from), count);
-            }
+        self.end_run();
+        for run in &mut self.runs[self.sent..] {
+            run.sent = now;
         }
+        self.sent = self.runs.len();
+        if self.sent >= RUNS {
+            self.record();
+        }
+    }
+
+    /// Puts the runs that were sent into the histograms.
+    fn record(&mut self) {
+        let sent = &self.runs[..self.sent];
+        let mut record = |stage, from: fn(&Run) -> u64, to: fn(&Run) -> u64| {
+            for run in sent {
+                let ns = to(run).saturating_sub(from(run));
+                self.present.record(stage, ns, run.commands);
+            }
+        };
+        let door = |run: &Run| run.moments.door;
+        let taken = |run: &Run| run.moments.batch.taken_at;
+        let appended = |run: &Run| run.moments.batch.appended_at;
+        let durable = |run: &Run| run.moments.batch.durable_at;
+        let executed = |run: &Run| run.moments.executed;
+        let sent = |run: &Run| run.sent;
+        record(Stage::RingWait, door, taken);
+        record(Stage::Journal, taken, appended);
+        record(Stage::Sync, appended, durable);
+        record(Stage::Engine, durable, executed);
+        record(Stage::Reply, executed, sent);
+        record(Stage::Total, door, sent);
+        self.runs.drain(..self.sent);
+        self.sent = 0;
     }
 
     /// Closes the seconds that are over.
@@ -144,6 +189,7 @@ impl StageClock {
         if over == 0 {
             return;
         }
+        self.record();
         for (before, present) in self.before.0.iter_mut().zip(&self.present.0) {
             before.add(present).expect("both have the same bounds");
         }
@@ -158,6 +204,7 @@ impl StageClock {
     /// Every stage's times over `span`, as of `now`.
     pub fn report(&mut self, span: Span, now: u64) -> [StageTimes; Stage::ALL.len()] {
         self.turn(now);
+        self.record();
         std::array::from_fn(|at| {
             let times = match span {
                 Span::LastSecond => self.last.0[at].clone(),
@@ -204,6 +251,7 @@ mod tests {
 
     fn batch(last_sequence: u64, taken_at: u64) -> BatchTimes {
         BatchTimes {
+            first_sequence: 1,
             last_sequence,
             taken_at,
             appended_at: taken_at + 2_000,
@@ -268,14 +316,30 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_queue_a_sixteenth_is_looked_at_and_all_are_counted() {
+    fn commands_that_passed_together_are_one_run_and_all_are_counted() {
         let mut clock = clock_with(&[batch(10_000, START)]);
         for sequence in 1..=1_024 {
-            clock.answered(sequence, START, START + 100_000);
+            let (door, executed) = (START + sequence / 256, START + 100_000 + sequence / 512);
+            clock.answered(sequence, door, executed);
         }
-        assert_eq!(clock.pending.len(), 16 + (1_024 - 16) / 16);
+        assert_eq!(clock.runs.len(), 5);
         clock.sent(START + 200_000);
-        assert_eq!(clock.report(Span::SinceStart, START)[0].commands, 1_024);
+        let times = clock.report(Span::SinceStart, START);
+        assert!(times.iter().all(|it| it.commands == 1_024), "{times:?}");
+    }
+
+    #[test]
+    fn a_run_ends_with_its_batch() {
+        let mut later = batch(4, START + 50_000);
+        later.first_sequence = 3;
+        let mut clock = clock_with(&[batch(2, START), later]);
+        for sequence in 1..=4 {
+            clock.answered(sequence, START, START + 200_000);
+        }
+        assert_eq!(clock.runs.len(), 2);
+        clock.sent(START + 210_000);
+        let times = clock.report(Span::SinceStart, START);
+        assert!(near(times[0].max_ns, 50_000), "{times:?}");
     }
 
     #[test]
