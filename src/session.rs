@@ -36,6 +36,8 @@ pub struct SessionTable {
     newest: u32,
     /// Least recently active entry, or [`NONE`].
     oldest: u32,
+    /// The entry that was asked about last, whoever's it is by now, or [`NONE`].
+    asked: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -59,17 +61,23 @@ impl SessionTable {
             capacity,
             newest: NONE,
             oldest: NONE,
+            asked: NONE,
         }
     }
 
-    /// What to do with command `client_sequence` of `session`. Changes nothing. Session 0 (a
+    /// What to do with command `client_sequence` of `session`. Changes nothing that can be seen. Session 0 (a
     /// script, the node itself) is not numbered: everything of it is next.
     #[inline]
-    pub fn admit(&self, session: u64, client_sequence: u64) -> Admission {
+    pub fn admit(&mut self, session: u64, client_sequence: u64) -> Admission {
         if session == 0 {
             return Admission::Next;
         }
-        let last = self.last_client_sequence(session);
+        // What is admitted is taken next, and finds its entry without a second search.
+        self.asked = self.slot_of(session).unwrap_or(NONE);
+        let last = match self.entries.get(self.asked as usize) {
+            Some(entry) => entry.last_client_sequence,
+            None => 0,
+        };
         if client_sequence == last + 1 {
             Admission::Next
         } else if client_sequence <= last && client_sequence != 0 {
@@ -154,6 +162,11 @@ impl SessionTable {
             && entry.session == session
         {
             return Some(self.newest);
+        }
+        if let Some(entry) = self.entries.get(self.asked as usize)
+            && entry.session == session
+        {
+            return Some(self.asked);
         }
         self.slots.get(&session).copied()
     }
@@ -250,6 +263,21 @@ mod tests {
         );
         assert_eq!(table.last_client_sequence(2), 0);
         assert_eq!(table.last_client_sequence(1), 2);
+    }
+
+    #[test]
+    fn a_row_that_was_asked_about_and_changed_hands_is_not_taken_for_the_old_one() {
+        let mut table = SessionTable::new(2);
+        table.take(1, 5);
+        table.take(2, 1);
+        assert_eq!(table.admit(1, 6), Admission::Next);
+        // 1 was quiet longest: 3 gets its row.
+        table.take(3, 1);
+        assert_eq!(table.last_client_sequence(1), 0);
+        assert_eq!(table.admit(1, 6), Admission::Gap { expected: 1 });
+        assert_eq!(table.admit(3, 2), Admission::Next);
+        table.take(1, 1);
+        assert_eq!(table.iter().collect::<Vec<_>>(), [(3, 1), (1, 1)]);
     }
 
     #[test]
