@@ -2,13 +2,16 @@
 //! compare with in the same run. Workloads are seeded, so two runs do the same work.
 
 pub mod alone;
+pub mod alternation;
 pub mod beside;
 pub mod chart;
 pub mod crowd;
+pub mod echo;
 pub mod engine;
 pub mod journal;
 pub mod latency;
 pub mod ledger;
+pub mod lines;
 pub mod pipeline;
 pub mod plans;
 pub mod published;

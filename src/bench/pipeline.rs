@@ -7,7 +7,9 @@ use super::workload::Workload;
 use crate::config::Config;
 use crate::pipeline::Inline;
 use crate::protocol::frame::{CommandFrame, CommandSlot, EventSlot};
+use crate::telemetry::{BatchLog, BatchReader, StageClock, clock};
 use hdrhistogram::Histogram;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Commands pushed before the pipeline works: one busy duty cycle.
@@ -23,11 +25,24 @@ pub fn prepare(config: &Config, workload: &mut dyn Workload) -> Result<Inline, S
     Ok(pipeline)
 }
 
-/// Plays `commands` commands as fast as they go; returns the measured time and the events.
+/// Has stages measured from now on, as a node does: the journaler logs its batches.
+pub fn measure_stages(pipeline: &mut Inline) -> StageClock {
+    let progress = pipeline.ingress().progress();
+    let log = progress
+        .batches
+        .get_or_init(|| Arc::new(BatchLog::new(65_536)));
+    StageClock::new(BatchReader::new(log.clone()), clock().0)
+}
+
+/// Plays `commands` commands as fast as they go; returns the measured time and the events. Where `stages`
+/// is given, it hears of every event as in a node.
+// Apart, so that its instructions can be counted by its name.
+#[inline(never)]
 pub fn throughput(
     pipeline: &mut Inline,
     workload: &mut dyn Workload,
     commands: u64,
+    mut stages: Option<StageClock>,
 ) -> Result<(Duration, u64), String> {
     let mut events = 0;
     let mut batch = Vec::with_capacity(BATCH);
@@ -40,7 +55,18 @@ pub fn throughput(
         for frame in &batch {
             push(pipeline, frame, &mut events)?;
         }
-        pipeline.pump(&mut |_: &EventSlot| events += 1);
+        pipeline.pump(&mut |event: &EventSlot| {
+            events += 1;
+            if let Some(stages) = &mut stages
+                && event.is_last()
+            {
+                let header = &event.header;
+                stages.answered(header.sequence, header.at, header.executed_at);
+            }
+        });
+        if let Some(stages) = &mut stages {
+            stages.sent(clock().0);
+        }
         elapsed += started.elapsed();
         done += BATCH as u64;
     }

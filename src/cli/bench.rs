@@ -4,15 +4,17 @@ mod crowd;
 mod latency;
 mod ledger;
 mod observed;
+mod paced;
 mod plans;
 mod replay;
 mod restart;
+mod sessions;
 mod settlement;
 mod snapshot;
 
 use super::CliError;
 use crate::bench::chart::{Labels, Series, draw_growth};
-use crate::bench::wire::{Stages, Wire};
+use crate::bench::wire::Wire;
 use crate::bench::workload::{Cancels, Orders, Payments, Queued, Transfers, TwoPhase, Workload};
 use crate::bench::{engine, human, journal, machine, percentiles, pipeline, yardstick};
 use crate::config::{Config, Durability};
@@ -29,7 +31,8 @@ use std::path::{Path, PathBuf};
 /// Measure the engine, the journal, the pipeline or the wire on this machine.
 ///
 /// Throughput is closed-loop; with --rate, latency is open-loop, from each command's planned
-/// moment. Yardsticks (a raw TCP echo, a raw append and fdatasync) are measured in the same run.
+/// moment. Yardsticks (a raw TCP echo, a raw append and fdatasync) are measured in the same run, that of an
+/// open loop at the same rate.
 #[derive(Clone, clap::Args)]
 #[command(after_help = "Examples:
   millrace bench engine --workload orders --rate 1000000
@@ -43,6 +46,7 @@ use std::path::{Path, PathBuf};
   millrace bench latency --durability disk --chart latency.svg --hdr latency.hlog
   millrace bench plans
   millrace bench wire --idle-connections 2000 --reconnect-storm 500
+  millrace bench wire --curve --chart sessions.svg
   millrace bench wire --workload ledger
   millrace bench wire --workload ledger --batch 1000 --window 1")]
 pub(crate) struct Args {
@@ -54,7 +58,7 @@ pub(crate) struct Args {
     /// Commands per second for latency, from planned start (open loop); 0 for throughput only
     #[arg(long, default_value_t = 0)]
     rate: u64,
-    /// Commands to execute; transfers of a row of batches (ledger)
+    /// Commands to execute; transfers of a row of batches (ledger), of a node (wire --stage-times-cost)
     #[arg(long, default_value_t = 4_000_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     commands: u64,
     /// Accounts (transfers, payments, snapshot)
@@ -70,7 +74,8 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = Durability::Disk)]
     durability: Durability,
     /// Round trips with one command in flight (wire; a session of the ledger makes several times as
-    /// many), durable appends (journal), 5,000 of either; turns with and without a follower, 3 (snapshot)
+    /// many), durable appends (journal), 5,000 of either; turns with and without a follower, 3 (snapshot);
+    /// pairs of slices on and off, 200 (wire --stage-times-cost)
     #[arg(long)]
     rounds: Option<usize>,
     /// Megabytes a second of the follower, 0 for all it can; left out, its default (snapshot)
@@ -85,13 +90,17 @@ pub(crate) struct Args {
     /// The client shares memory with the node instead of speaking TCP (wire, latency)
     #[arg(long)]
     shared_memory: bool,
-    /// What measuring its stages all the time costs a node (wire)
+    /// Measure stages meanwhile, as a node does (pipeline): tools/stage-times-cost.sh counts what that takes
+    #[arg(long)]
+    stage_times: bool,
+    /// What measuring its stages all the time costs a node: one that is kept full, on and off every 50 ms (wire)
     #[arg(long)]
     stage_times_cost: bool,
     /// Rates to offer, rising (latency); left out, 1,000 to 2,000,000 a second
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     rates: Vec<u64>,
-    /// How long each rate is offered (latency, plans), or each interval of a crowd lasts (wire), seconds
+    /// How long each rate is offered (latency, plans), each interval of a crowd lasts (wire), or each server
+    /// is measured at each point (wire --curve), seconds
     #[arg(long, default_value_t = 2.0, value_parser = seconds)]
     seconds: f64,
     /// Write the histograms into an HDR log (latency)
@@ -110,7 +119,7 @@ pub(crate) struct Args {
     /// Transfers of a command, one row of this shape instead of the table (wire, ledger)
     #[arg(long, value_parser = batch)]
     batch: Option<usize>,
-    /// Sessions, one row instead of the table (wire, ledger)
+    /// Sessions, one row instead of the table (wire, ledger); where the curve over sessions ends (wire --curve)
     #[arg(long, value_parser = sessions)]
     sessions: Option<usize>,
     /// Commands of a session in flight, in every row (wire, ledger)
@@ -124,10 +133,11 @@ pub(crate) struct Args {
     threads: u8,
     /// Cost per command from 1,000 to 10 million accounts (engine; transfers, two-phase, payments),
     /// from 100 to a million resting orders (engine; orders), from 100 to a million payments queued
-    /// (settlement), or for journals from 100,000 commands to --commands (replay) instead
+    /// (settlement), for journals from 100,000 commands to --commands (replay), or over 1 to 1,000
+    /// sessions of a node (wire) instead
     #[arg(long)]
     curve: bool,
-    /// Draw the curve into an SVG file; that of settlement and those of latency into two
+    /// Draw the curve into an SVG file; those of settlement, wire and latency into two
     #[arg(long, value_name = "FILE")]
     chart: Option<PathBuf>,
     /// The snapshot is of the last multiple of that many commands; 0: nine tenths of all (restart)
@@ -233,6 +243,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         What::Replay => replay::run(args)?,
         What::Restart => restart::run(args)?,
         What::Snapshot => snapshot::run(args)?,
+        What::Wire if args.curve => sessions::run_curve(args)?,
         What::Wire if args.workload == Kind::Ledger => ledger::run(args)?,
         What::Wire if args.stage_times_cost => observed::run(args)?,
         What::Latency => latency::run(args)?,
@@ -281,9 +292,13 @@ fn cancels(args: &Args) -> u64 {
     args.commands * 2 + 65_536
 }
 
+/// So many rows, or as many as there may be.
+fn room(rows: u64) -> u32 {
+    u32::try_from(rows).unwrap_or(u32::MAX / 4)
+}
+
 /// Tables large enough for the run, and not much larger.
 fn limits(args: &Args) -> Limits {
-    let room = |n: u64| u32::try_from(n).unwrap_or(u32::MAX / 4);
     // New orders outnumber cancels and fills by one command in twenty.
     let orders = args.resting as u64 + args.commands / 8 + (1 << 20);
     let all = args.commands * 2 + 65_536;
@@ -322,7 +337,11 @@ fn quantiles(latency: &Histogram<u64>) -> String {
 }
 
 fn ratio(ours: &Histogram<u64>, raw: &Histogram<u64>) -> f64 {
-    ours.value_at_quantile(0.5) as f64 / raw.value_at_quantile(0.5).max(1) as f64
+    ratio_at(ours, raw, 0.5)
+}
+
+fn ratio_at(ours: &Histogram<u64>, raw: &Histogram<u64>, quantile: f64) -> f64 {
+    ours.value_at_quantile(quantile) as f64 / raw.value_at_quantile(quantile).max(1) as f64
 }
 
 fn run_engine(args: &Args) -> Result<Report, CliError> {
@@ -537,8 +556,12 @@ fn run_pipeline(args: &Args) -> Result<Report, CliError> {
     };
     let mut workload = workload(args);
     let mut pipeline = pipeline::prepare(&config, workload.as_mut()).map_err(CliError::Failed)?;
-    let (elapsed, events) = pipeline::throughput(&mut pipeline, workload.as_mut(), args.commands)
-        .map_err(CliError::Failed)?;
+    let stages = args
+        .stage_times
+        .then(|| pipeline::measure_stages(&mut pipeline));
+    let (elapsed, events) =
+        pipeline::throughput(&mut pipeline, workload.as_mut(), args.commands, stages)
+            .map_err(CliError::Failed)?;
     let paced = match args.rate {
         0 => None,
         rate => {
@@ -628,9 +651,9 @@ fn run_wire(args: &Args) -> Result<Report, CliError> {
     }
     let paced = match args.rate {
         0 => None,
-        rate => {
-            let count = args.commands.min(rate * 5);
-            Some(wire.open_loop(count, rate).map_err(CliError::failed)?)
+        _ => {
+            let core = cores.last().map(|core| core.id);
+            Some(paced::OpenLoop::measure(args, &place, &mut wire, core)?)
         }
     };
     drop(wire);
@@ -645,8 +668,8 @@ fn run_wire(args: &Args) -> Result<Report, CliError> {
     for (window, per_second) in &throughputs {
         lines.push(format!("{window} in flight: {per_second:.0} transfers/s"));
     }
-    if let Some(stages) = &paced {
-        lines.extend(stage_lines(args.rate, stages));
+    if let Some(paced) = &paced {
+        lines.extend(paced.lines());
     }
     let value = json!({
         "durability": args.durability.to_string(),
@@ -657,14 +680,7 @@ fn run_wire(args: &Args) -> Result<Report, CliError> {
             .iter()
             .map(|(window, per_second)| json!({ "window": window, "per_second": per_second }))
             .collect::<Vec<_>>(),
-        "open_loop": paced.as_ref().map(|stages| json!({
-            "rate": args.rate,
-            "request": percentiles(&stages.request),
-            "processing": percentiles(&stages.processing),
-            "response": percentiles(&stages.response),
-            "total": percentiles(&stages.total),
-            "in_flight_peak": stages.in_flight_peak,
-        })),
+        "open_loop": paced.as_ref().map(paced::OpenLoop::to_json),
     });
     Ok((lines, value))
 }
@@ -745,23 +761,6 @@ fn run_stages(args: &Args) -> Result<Report, CliError> {
         "total": json!({ "mean_ns": journey.total.mean(), "latency": percentiles(&journey.total) }),
     });
     Ok((lines, value))
-}
-
-fn stage_lines(rate: u64, stages: &Stages) -> Vec<String> {
-    let done = stages.commands as f64 / stages.elapsed.as_secs_f64();
-    let mut lines = vec![format!(
-        "open loop at {rate}/s ({done:.0}/s done), at most {} in flight:",
-        stages.in_flight_peak
-    )];
-    for (name, latency) in [
-        ("request", &stages.request),
-        ("processing", &stages.processing),
-        ("response", &stages.response),
-        ("sum", &stages.total),
-    ] {
-        lines.push(format!("  {name:<11}{}", quantiles(latency)));
-    }
-    lines
 }
 
 /// A node for the wire. On two cores the client needs one, so the node gets the other alone.

@@ -2,6 +2,7 @@
 
 mod allocation;
 mod archive;
+mod bench;
 mod bench_plans;
 mod controls;
 mod damage;

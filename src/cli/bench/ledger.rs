@@ -167,13 +167,13 @@ fn run_row(args: &Args, row: &Row) -> Result<Done, CliError> {
 }
 
 /// Where the node runs and where the load: the node where the disk answers soonest.
-struct Cores {
-    node: usize,
-    load: usize,
+pub(super) struct Cores {
+    pub(super) node: usize,
+    pub(super) load: usize,
 }
 
 impl Cores {
-    fn choose(dir: &Path) -> Cores {
+    pub(super) fn choose(dir: &Path) -> Cores {
         let all = allowed_cores();
         let nearest = nearest_to_disk(dir, &all).ok().flatten();
         let node = nearest.unwrap_or(all[0]);
@@ -185,7 +185,7 @@ impl Cores {
     }
 
     /// Whether each has a core, so that the load may spin.
-    fn apart(&self) -> bool {
+    pub(super) fn apart(&self) -> bool {
         self.node != self.load
     }
 }

@@ -1,75 +1,118 @@
-//! `bench wire --stage-times-cost`: what it costs a node to measure its stages all the time, beside one
-//! that does not.
+//! `bench wire --stage-times-cost`: what it costs a node to measure its stages all the time: one node,
+//! switched on and off while it is kept full.
 
-use super::{Args, Report, place, start, wire_config};
+use super::ledger::{Cores, on_core};
+use super::{Args, Report, place, room, wire_config};
+use crate::bench::alternation::{Pairs, SLICE, alternate, interval};
+use crate::bench::lines::{Lines, Peer};
 use crate::bench::wire::Wire;
-use crate::bench::yardstick;
+use crate::bench::workload::Transfers;
 use crate::cli::CliError;
 use crate::config::{Config, Durability};
-use serde_json::json;
+use crate::node::Node;
+use crate::pipeline::threads::CoreChoice;
+use serde_json::{Value, json};
 
-/// Times that the two take turns, and transfers of a turn.
-const TURNS: usize = 15;
-const IN_FLIGHT: usize = 1_024;
+/// Commands in flight of each row: from a few in a batch to full ones.
+const IN_FLIGHT: [usize; 3] = [16, 128, 1_024];
+/// Pairs of slices of each row.
+const PAIRS: usize = 200;
+const ACCOUNTS: u64 = 10_000;
+/// Rows beyond `--commands`, for what warms up and the last slices.
+const SLACK: u64 = 1_000_000;
 
 pub(super) fn run(args: &Args) -> Result<Report, CliError> {
-    let place = place(args)?;
-    let config = |name: &str, stage_times| Config {
-        dir: place.path.join(name),
-        durability: Durability::Process,
-        stage_times,
-        ..wire_config(args, &place.path)
-    };
-    let dirs = [place.path.join("with"), place.path.join("without")];
-    let mut nodes = Vec::new();
-    for (dir, stage_times) in dirs.iter().zip([true, false]) {
-        std::fs::create_dir_all(dir)?;
-        let name = if stage_times { "measuring" } else { "not" };
-        nodes.push(start(&config(name, stage_times), dir)?);
-    }
-    yardstick::pin(yardstick::cores().first().copied());
-    let mut wires = Vec::new();
-    for node in &nodes {
-        let wire = Wire::open(node.address, args.accounts.min(100_000), args.seed, true);
-        wires.push(wire.map_err(CliError::failed)?);
-    }
-    let count = (args.commands / TURNS as u64).min(200_000);
-    let mut ratios = Vec::new();
-    let mut best = [0f64; 2];
-    for turn in 0..=TURNS {
-        let mut done = [0f64; 2];
-        // Who begins changes, so that neither profits from it.
-        for at in [turn % 2, 1 - turn % 2] {
-            done[at] = wires[at]
-                .throughput(count, IN_FLIGHT)
-                .map_err(CliError::failed)?;
-        }
-        // The first warms up.
-        if turn > 0 {
-            ratios.push(done[0] / done[1]);
-            best = [best[0].max(done[0]), best[1].max(done[1])];
-        }
-    }
-    drop(wires);
-    for node in nodes {
-        node.stop().map_err(CliError::Failed)?;
-    }
-    ratios.sort_unstable_by(f64::total_cmp);
-    let median = ratios[ratios.len() / 2];
-    let lines = vec![format!(
-        "{IN_FLIGHT} transfers in flight, {TURNS} turns: {:.0}/s measuring its stages, {:.0}/s not (the best turns); \
-         median ratio of a turn {median:.3} ({:.3} to {:.3})",
-        best[0],
-        best[1],
-        ratios[0],
-        ratios[ratios.len() - 1]
+    let mut lines = vec![format!(
+        "one session, one node at a time, its measuring of stages on and off every {} ms; median ratio of \
+         neighbours and where it lies with 95 % certainty (sign test):",
+        SLICE.as_millis()
     )];
-    let value = json!({
-        "in_flight": IN_FLIGHT,
-        "turns": TURNS,
-        "best_per_second": { "measuring": best[0], "not": best[1] },
-        "ratios": ratios,
-        "median_ratio": median,
-    });
+    let mut rows = Vec::new();
+    for in_flight in IN_FLIGHT {
+        let pairs = measure(args, in_flight)?;
+        lines.push(line(in_flight, &pairs));
+        rows.push(to_json(in_flight, &pairs));
+    }
+    let value = json!({ "slice_ms": SLICE.as_millis() as u64, "rows": rows });
     Ok((lines, value))
+}
+
+/// As many pairs as are asked for, on as many nodes as that takes: each takes `--commands` transfers, and
+/// then a fresh one goes on, so that where the tables of one came to lie does not decide.
+fn measure(args: &Args, in_flight: usize) -> Result<Pairs, CliError> {
+    let wanted = args.rounds.unwrap_or(PAIRS).max(1);
+    let mut pairs = Pairs::default();
+    for seed in args.seed.. {
+        let place = place(args)?;
+        let cores = Cores::choose(&place.path);
+        let mut config = Config {
+            dir: place.path.join("node"),
+            durability: Durability::Process,
+            cores: CoreChoice::List(vec![cores.node]),
+            ..wire_config(args, &place.path)
+        };
+        config.limits.transfers = room(args.commands + SLACK);
+        let node = Node::start(&config).map_err(CliError::failed)?;
+        let progress = node.progress();
+        progress.busy.turn(true);
+        let more = on_core(cores.load, || -> Result<Pairs, CliError> {
+            // Opens the accounts.
+            Wire::open(node.address(), ACCOUNTS, seed, false).map_err(CliError::failed)?;
+            let workload = Transfers::new(ACCOUNTS, seed);
+            let mut lines = Lines::new(node.address(), Peer::Node, workload, cores.apart())
+                .map_err(CliError::failed)?;
+            lines.connect(1).map_err(CliError::failed)?;
+            let left = wanted - pairs.throughput.len();
+            alternate(
+                &mut lines,
+                in_flight,
+                left,
+                args.commands,
+                seed,
+                |on| progress.stage_times.turn(on),
+                || progress.busy_ns.get(),
+            )
+            .map_err(CliError::failed)
+        })?;
+        node.stop();
+        pairs.add(more);
+        if pairs.throughput.len() >= wanted {
+            break;
+        }
+    }
+    Ok(pairs)
+}
+
+fn line(in_flight: usize, pairs: &Pairs) -> String {
+    let [on, off] = pairs.per_second();
+    let ratio = |ratios: &[f64]| {
+        let found = interval(ratios);
+        let (low, high) = found.bounds;
+        format!("{:.4} ({low:.4} to {high:.4})", found.median)
+    };
+    format!(
+        "{in_flight:>5} in flight: {on:.0}/s on, {off:.0}/s off; throughput {}; the node's processor time per command {}; {} pairs",
+        ratio(&pairs.throughput),
+        ratio(&pairs.busy),
+        pairs.throughput.len()
+    )
+}
+
+fn to_json(in_flight: usize, pairs: &Pairs) -> Value {
+    let [on, off] = pairs.per_second();
+    let ratio = |ratios: &[f64]| {
+        let found = interval(ratios);
+        json!({
+            "median": found.median,
+            "low_95": found.bounds.0,
+            "high_95": found.bounds.1,
+        })
+    };
+    json!({
+        "in_flight": in_flight,
+        "pairs": pairs.throughput.len(),
+        "per_second": { "on": on, "off": off },
+        "throughput_ratio": ratio(&pairs.throughput),
+        "node_time_ratio": ratio(&pairs.busy),
+    })
 }

@@ -1,0 +1,110 @@
+//! Benchmarks that drive a node, run for a moment: they end, and what they print is all there. No figure is
+//! looked at.
+
+use serde_json::Value;
+use std::process::Command;
+
+fn bench(args: &[&str]) -> Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_millrace"))
+        .arg("bench")
+        .args(args)
+        .arg("--json")
+        .output()
+        .expect("it starts");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {errors}");
+    let value: Value = serde_json::from_slice(&output.stdout).expect("JSON and nothing else");
+    value["result"].clone()
+}
+
+#[test]
+fn the_curve_over_sessions_has_every_server_at_every_point_and_two_pictures() {
+    let dir = tempfile::tempdir().unwrap();
+    let chart = dir.path().join("sessions.svg");
+    let chart_name = chart.to_str().unwrap();
+    let result = bench(&[
+        "wire",
+        "--curve",
+        "--sessions",
+        "5",
+        "--commands",
+        "20000",
+        "--seconds",
+        "0.02",
+        "--chart",
+        chart_name,
+    ]);
+    let points = result["points"].as_array().unwrap();
+    let sessions: Vec<u64> = points
+        .iter()
+        .map(|point| point["sessions"].as_u64().unwrap())
+        .collect();
+    assert_eq!(sessions, [1, 3, 5]);
+    for point in points {
+        let servers = point["servers"].as_array().unwrap();
+        assert_eq!(servers.len(), 4);
+        for server in servers {
+            let closed = &server["closed_loop"];
+            assert!(closed["transfers"].as_u64().unwrap() >= 1_024, "{server}");
+            assert!(closed["ns_per_transfer_inside_turns"].as_f64().unwrap() > 0.0);
+            let latency = &server["open_loop"]["latency"];
+            assert!(latency["count"].as_u64().unwrap() >= 4, "{server}");
+            assert!(latency["p50_ns"].as_u64() <= latency["p99_ns"].as_u64());
+        }
+    }
+    for name in ["sessions.svg", "sessions-latency.svg"] {
+        let drawn = std::fs::read_to_string(dir.path().join(name)).unwrap();
+        assert!(drawn.contains("node, disk"), "{name}");
+    }
+}
+
+#[test]
+fn what_stage_times_cost_is_a_ratio_with_an_interval() {
+    let result = bench(&[
+        "wire",
+        "--stage-times-cost",
+        "--rounds",
+        "3",
+        "--commands",
+        "200000",
+    ]);
+    let rows = result["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 3);
+    for row in rows {
+        assert!(row["pairs"].as_u64().unwrap() >= 3);
+        for name in ["throughput_ratio", "node_time_ratio"] {
+            let [low, median, high] =
+                ["low_95", "median", "high_95"].map(|key| row[name][key].as_f64().unwrap());
+            assert!(0.0 < low && low <= median && median <= high, "{row}");
+        }
+    }
+}
+
+#[test]
+fn an_open_loop_stands_beside_an_echo_at_the_same_rate() {
+    for durability in ["process", "disk"] {
+        let args = [
+            "wire",
+            "--durability",
+            durability,
+            "--rate",
+            "500",
+            "--commands",
+            "100",
+            "--rounds",
+            "20",
+        ];
+        let open_loop = &bench(&args)["open_loop"];
+        assert_eq!(open_loop["total"]["count"], 100, "{open_loop}");
+        assert_eq!(open_loop["raw"]["count"], 100, "{open_loop}");
+    }
+}
+
+#[test]
+fn a_pipeline_may_measure_its_stages() {
+    for more in [&[][..], &["--stage-times"]] {
+        let args = ["pipeline", "--accounts", "100", "--commands", "1024"];
+        let result = bench(&[&args[..], more].concat());
+        assert_eq!(result["events"], 1_024);
+    }
+}
