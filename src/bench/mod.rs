@@ -18,6 +18,7 @@ pub mod published;
 pub mod replay;
 pub mod restart;
 pub mod settlement;
+pub mod single;
 pub mod venue;
 pub mod wire;
 pub mod workload;

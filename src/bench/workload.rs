@@ -178,6 +178,12 @@ impl Transfers {
         }
     }
 
+    /// A transfer under an id of somebody else's choice.
+    pub(super) fn with_id(&mut self, id: u128) -> Transfer {
+        let (debit, credit) = self.pair();
+        transfer(id, debit, credit, self.rng.random_range(1..=10_000))
+    }
+
     fn id(&mut self) -> u128 {
         self.next_id += 1;
         self.next_id

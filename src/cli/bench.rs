@@ -14,6 +14,7 @@ mod snapshot;
 
 use super::CliError;
 use crate::bench::chart::{Labels, Series, draw_growth};
+use crate::bench::single::{Single, Singles};
 use crate::bench::wire::Wire;
 use crate::bench::workload::{Cancels, Orders, Payments, Queued, Transfers, TwoPhase, Workload};
 use crate::bench::{engine, human, journal, machine, percentiles, pipeline, yardstick};
@@ -55,6 +56,9 @@ pub(crate) struct Args {
     /// What it does (engine, pipeline)
     #[arg(long, value_enum, default_value_t = Kind::Transfers)]
     workload: Kind,
+    /// The command of --workload single
+    #[arg(long, value_enum, default_value_t = Single::Pending)]
+    single: Single,
     /// Commands per second for latency, from planned start (open loop); 0 for throughput only
     #[arg(long, default_value_t = 0)]
     rate: u64,
@@ -186,6 +190,8 @@ enum Kind {
     Cancels,
     /// Order flow like exchange-core's, with holds, DvP and fees
     Orders,
+    /// One kind of command alone, see --single (engine)
+    Single,
     /// Transfers in batches of 8,190, 1,000 and 100, one at a time, and of 32 clients (wire)
     Ledger,
 }
@@ -280,6 +286,10 @@ fn workload(args: &Args) -> Box<dyn Workload> {
         Kind::Payments => Box::new(Payments::new(accounts, args.seed)),
         Kind::Queued => Box::new(Queued::new(accounts, args.seed)),
         Kind::Cancels => Box::new(Cancels::new(accounts, cancels(args), args.seed)),
+        Kind::Single => {
+            let count = cancels(args).next_power_of_two();
+            Box::new(Singles::new(args.single, accounts, count, args.seed))
+        }
         Kind::Orders => {
             let orders = Orders::new(args.resting, 1_000, args.seed);
             Box::new(orders.over(args.instruments))
@@ -302,6 +312,20 @@ fn limits(args: &Args) -> Limits {
     // New orders outnumber cancels and fills by one command in twenty.
     let orders = args.resting as u64 + args.commands / 8 + (1 << 20);
     let all = args.commands * 2 + 65_536;
+    if args.workload == Kind::Single {
+        // What is prepared, and as many commands.
+        let rows = room(cancels(args).next_power_of_two() * 2);
+        return Limits {
+            accounts: room(args.accounts + 4_096),
+            transfers: rows,
+            authorisations: rows,
+            authorisation_steps: rows,
+            payments: rows,
+            orders: rows,
+            client_order_ids: rows,
+            ..Limits::default()
+        };
+    }
     let only = |kind, entries| {
         if args.workload == kind {
             entries
@@ -428,7 +452,7 @@ const RESTING: [u64; 5] = [100, 1_000, 10_000, 100_000, 1_000_000];
 
 fn run_curve(args: &Args) -> Result<Report, CliError> {
     let is_orders = args.workload == Kind::Orders;
-    if matches!(args.workload, Kind::Ledger | Kind::Cancels) {
+    if matches!(args.workload, Kind::Ledger | Kind::Cancels | Kind::Single) {
         let why = "--curve is over accounts or resting orders: no curve of this workload";
         return Err(CliError::Usage(why.into()));
     }

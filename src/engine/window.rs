@@ -13,7 +13,7 @@
 //!              (swept two by two)
 //! ```
 
-use super::index::{Handle, Index, hash_128};
+use super::index::{Free, Handle, Index, hash_128};
 use crate::memory::Take;
 use bytemuck::{Pod, Zeroable};
 
@@ -126,6 +126,15 @@ impl<R: WindowRow> Window<R> {
         })
     }
 
+    /// The row of that id, or where its id is free; `hash` is `hash_128(id)`.
+    #[inline(always)]
+    pub(super) fn find_or_free(&self, id: u128, hash: u32) -> Result<Handle, Free> {
+        self.by_id.find_or_free(hash, |handle| {
+            let row = &self.rows[handle as usize];
+            row.id() == id && self.is_known(handle)
+        })
+    }
+
     /// Where a lookup of `id` begins, to warm the caches with.
     #[inline]
     pub(super) fn lookup_hint(&self, id: u128) -> &u64 {
@@ -154,9 +163,23 @@ impl<R: WindowRow> Window<R> {
     /// where it stays.
     #[inline(always)]
     pub(super) fn push_hashed(&mut self, row: R, hash: u32) -> Handle {
-        assert!(self.has_room(), "checked before commit");
         let handle = self.next_handle;
         self.by_id.insert(hash, handle);
+        self.put(row)
+    }
+
+    /// The same, where its id was found free ([`Window::find_or_free`]).
+    #[inline(always)]
+    pub(super) fn push_free(&mut self, row: R, hash: u32, free: Free) -> Handle {
+        let handle = self.next_handle;
+        self.by_id.insert_in(free, hash, handle);
+        self.put(row)
+    }
+
+    #[inline(always)]
+    fn put(&mut self, row: R) -> Handle {
+        assert!(self.has_room(), "checked before commit");
+        let handle = self.next_handle;
         self.rows[handle as usize] = row;
         self.next += 1;
         self.next_handle = if handle + 1 == self.capacity {

@@ -48,6 +48,7 @@ impl Responder {
     }
 
     /// Hands on what is there, up to a bound, and returns the number of events.
+    #[inline(never)] // so that instructions are counted per stage
     pub fn do_work(&mut self, replies: &mut impl Replies) -> usize {
         let Ok(mut batch) = self.poller.take(BATCH_EVENTS) else {
             return 0;

@@ -96,7 +96,7 @@ pub(super) fn rows(workload: Kind) -> Option<Rows> {
         Kind::Transfers => Some(Rows::Transfers),
         Kind::Payments => Some(Rows::Payments),
         Kind::Orders => Some(Rows::Orders),
-        Kind::TwoPhase | Kind::Queued | Kind::Cancels | Kind::Ledger => None,
+        Kind::TwoPhase | Kind::Queued | Kind::Cancels | Kind::Single | Kind::Ledger => None,
     }
 }
 

@@ -108,7 +108,11 @@ fn alone(state: &mut State, asked: &Transfer) -> (Reason, Amount) {
 #[inline(always)]
 fn plain(state: &mut State, asked: &Transfer) -> Result<Amount, Reason> {
     let hash = hash_128(asked.id.0);
-    check_new(state, asked, hash)?;
+    check_id(asked.id.0)?;
+    let free = match state.transfers.find_or_free(asked.id.0, hash) {
+        Ok(existing) => return Err(compare(state, existing, asked)),
+        Err(free) => free,
+    };
     let (debit, credit) = check_sides(state, asked)?;
     check_moment(state, debit, credit)?;
     state.ledger.check_post(debit, credit, asked.amount)?;
@@ -116,7 +120,7 @@ fn plain(state: &mut State, asked: &Transfer) -> Result<Amount, Reason> {
     // From here it succeeds.
     state.ledger.post(debit, credit, asked.amount);
     let row = TransferRow::new(asked, debit, credit, asked.amount, TransferState::Done);
-    state.transfers.push_hashed(row, hash);
+    state.transfers.push_free(row, hash, free);
     state.liquidity_rose(credit);
     Ok(asked.amount)
 }
