@@ -80,7 +80,7 @@ pub(crate) struct Survey {
 }
 
 /// Reads the journal and judges it; `None` when there is none. Of segments that end before
-/// `check_from` only labels and links are checked.
+/// `check_from` only labels and links are checked, but of the last before it, whose end may be in doubt.
 ///
 /// `checked` hears, segment by segment, up to which record everything is in order: those records stay,
 /// whatever is found behind them, unless the journal is refused.
@@ -169,14 +169,20 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Passes over the segments whose successor is linked at or before `sequence`.
+    /// Passes over the segments whose successor is linked at or before `sequence`, as long as something says
+    /// that the roll to that successor had been committed. Otherwise the pad that closes the segment may
+    /// be lost although name and link of the next survived: who passed over that would append behind a
+    /// gap.
     fn skip_to(&mut self, sequence: u64) -> Result<(), Problem> {
-        while sequence > 1 && self.index < self.last {
+        while sequence > 1 && self.index + 1 < self.last {
             let next = self.open(self.index + 1)?;
             let LinkState::Good(link) = next.link() else {
                 return Ok(());
             };
-            if link.first_sequence > sequence {
+            let LinkState::Good(behind) = self.open(self.index + 2)?.link() else {
+                return Ok(());
+            };
+            if link.first_sequence > sequence || behind.watermark < link.first_sequence {
                 return Ok(());
             }
             let passed = self.open(self.index)?;
