@@ -15,6 +15,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Deadlines that lapse before one command.
 const LAPSES_MAX: usize = 256;
+/// Old rows looked at for room before one command, beyond those it needs.
+const LOOKS_MAX: usize = 256;
 /// Largest credit line, minor units.
 const CREDIT_LINE_MAX: u128 = 1 << 96;
 const SECOND: u64 = 1_000_000_000;
@@ -308,6 +310,25 @@ fn let_one_go<R: Remembered>(rows: &mut VecDeque<R>, limits: &Limits, today: u64
     true
 }
 
+/// Lets go what `wanted` new rows need room for, in a ring of `most`; says whether any went. One that is
+/// carried on makes no room, and after so many looks the ring counts as full.
+fn make_room<R: Remembered>(
+    rows: &mut VecDeque<R>,
+    most: u32,
+    wanted: usize,
+    limits: &Limits,
+    today: u64,
+) -> bool {
+    let mut looks = 0;
+    while rows.len() + wanted > most as usize
+        && looks < wanted + LOOKS_MAX
+        && let_one_go(rows, limits, today)
+    {
+        looks += 1;
+    }
+    looks > 0
+}
+
 type Done = Result<u128, Reason>;
 
 impl Model {
@@ -534,11 +555,9 @@ impl Model {
     }
 
     fn batch(&mut self, asked: &[Transfer], answers: &mut Vec<Answer>) {
-        while self.transfers.len() + asked.len() > self.limits.transfers as usize
-            && let_one_go(&mut self.transfers, &self.limits, self.day)
-        {
-            self.made_room = true;
-        }
+        let (limits, today) = (&self.limits, self.day);
+        let (most, wanted) = (limits.transfers, asked.len());
+        self.made_room = make_room(&mut self.transfers, most, wanted, limits, today);
         let mut at = 0;
         while at < asked.len() {
             let linked = asked[at..]
@@ -561,20 +580,22 @@ impl Model {
     }
 
     /// What one transfer is answered. A refusal that another moment might have turned keeps its id;
-    /// where there is no room for that, it is refused for the lack of it.
+    /// where there is no room for that, it is refused for the lack of it. An id that a chain found free
+    /// only because it had posted or voided the old transfer that has it, is that transfer's again.
     fn answer(&mut self, asked: &Transfer, result: Done) -> Answer {
         let id = asked.id.0;
+        let is_free = self.transfer(id).is_none();
         let (status, amount) = match result {
             Ok(amount) => (Reason::Created, amount),
             Err(Reason::Exists) => {
                 let amount = self.transfer(id).map_or(0, |row| row.amount);
                 (Reason::Exists, amount)
             }
-            Err(reason) if is_passing(reason) && !self.has_room_for_transfer() => {
+            Err(reason) if is_passing(reason) && is_free && !self.has_room_for_transfer() => {
                 (Reason::CapacityExhausted, 0)
             }
             Err(reason) => {
-                if is_passing(reason) {
+                if is_passing(reason) && is_free {
                     self.transfers.push_back(TransferRow::failed(id, self.day));
                     self.let_go(2);
                 }
@@ -900,11 +921,9 @@ impl Model {
 
     fn authorise(&mut self, asked: &Authorise) -> Result<Answer, Reason> {
         let (id, amount) = (asked.id.0, asked.amount.0);
-        while self.authorisations.len() == self.limits.authorisations as usize
-            && let_one_go(&mut self.authorisations, &self.limits, self.day)
-        {
-            self.made_room = true;
-        }
+        let (limits, today) = (&self.limits, self.day);
+        let most = limits.authorisations;
+        self.made_room = make_room(&mut self.authorisations, most, 1, limits, today);
         check_id(id)?;
         if let Some(known) = self.authorisation(id) {
             let is_same = known.debit == asked.debit_account.0
@@ -981,11 +1000,10 @@ impl Model {
         asked: &AuthorisationStep,
     ) -> Result<Answer, Reason> {
         let is_named = asked.authorisation.0 != 0;
-        while is_named
-            && self.steps.len() == self.limits.authorisation_steps as usize
-            && let_one_go(&mut self.steps, &self.limits, self.day)
-        {
-            self.made_room = true;
+        if is_named {
+            let (limits, today) = (&self.limits, self.day);
+            let most = limits.authorisation_steps;
+            self.made_room = make_room(&mut self.steps, most, 1, limits, today);
         }
         check_id(asked.id.0)?;
         if is_named {
