@@ -300,7 +300,10 @@ fn fill(file: &File, bytes: u64, pages: Pages, rests: &Rests) -> io::Result<()> 
         for write in pieces(piece.clone(), pages.write_bytes()) {
             file.write_all_at(&ZEROS[..write.len()], write.start as u64)?;
         }
-        start_write_out(file, piece.clone());
+        // Where commits sync, each would find small writes in front of it at the disk all the time.
+        if matches!(pages, Pages::Large) {
+            start_write_out(file, piece.clone());
+        }
         if (piece.end as u64).is_multiple_of(BYTES_PER_SYNC) {
             file.sync_data()?;
         }
