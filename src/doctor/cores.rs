@@ -74,14 +74,15 @@ fn planned(allowed: &[usize], plan: &ThreadPlan) -> Finding {
         return found.or_else(
             false,
             Verdict::Advice,
-            "more threads than cores for them: leave out --threads, or give more cores",
+            "more threads than cores for them: leave the key `threads` out of the configuration, or give more cores",
         );
     }
-    found.or_else(
-        allowed.len() > 1,
-        Verdict::Advice,
-        "clients and the system share the node's only core: give it two or more",
-    )
+    let change = match allowed.len() {
+        1 => "clients and the system share the node's only core: give it two or more",
+        _ => "clients and the system share cores with threads that spin: leave one out of --cores",
+    };
+    let is_shared = allowed.iter().all(|core| plan.cores().contains(core));
+    found.or_else(allowed.len() > 1 && !is_shared, Verdict::Advice, change)
 }
 
 /// What to name instead of a list with such faults: what `auto` would take, if that has fewer.

@@ -259,6 +259,90 @@ mod tests {
     }
 
     #[test]
+    fn cores_that_are_all_the_nodes_leave_clients_none_and_that_is_said() {
+        let (_dir, host) = host(&[("sys/devices/system/cpu/online", "0-3\n")]);
+        let plan = |cores| verdict_of(&settings(&host, &[0, 1, 2], cores), "plan").clone();
+        let all = plan("0,1,2");
+        assert_eq!(all.verdict, Verdict::Advice, "{all:?}");
+        assert!(all.change.contains("leave one out of --cores"), "{all:?}");
+        let few = plan("0,1");
+        assert_eq!(few.verdict, Verdict::Advice, "{few:?}");
+        assert!(few.change.contains("`threads`"), "{few:?}");
+    }
+
+    #[test]
+    fn open_files_are_judged_by_the_limit_that_a_node_cannot_raise() {
+        let verdict = |limits: &str| {
+            let line = format!("Limit Soft Hard Units\nMax open files            {limits} files\n");
+            let (_dir, host) = host(&[("proc/self/limits", &line)]);
+            let findings = network::examine(&host, &Config::default());
+            verdict_of(&findings, "open files").clone()
+        };
+        for limits in [
+            "1024 1048576",
+            "1024 unlimited",
+            "unlimited unlimited",
+            "1048576 1048576",
+        ] {
+            assert_eq!(verdict(limits).verdict, Verdict::Good, "{limits}");
+        }
+        let usual = verdict("1024 1048576");
+        assert!(
+            usual.found.contains("raises the soft limit of 1024"),
+            "{usual:?}"
+        );
+        let small = verdict("64 64");
+        assert_eq!(small.verdict, Verdict::Bad);
+        assert!(small.change.starts_with("ulimit -Hn "), "{small:?}");
+    }
+
+    #[test]
+    fn the_interrupts_of_network_cards_are_known_by_queue_device_number_and_driver() {
+        let found = |lines: &str| {
+            let text = format!("     CPU0  CPU1\n{lines}");
+            let (dir, host) = host(&[
+                ("proc/interrupts", &text),
+                ("sys/devices/system/cpu/online", "0-1\n"),
+                ("sys/devices/pci/0/msi_irqs/52", "msix\n"),
+                ("sys/devices/virtio7/modalias", "virtio\n"),
+                ("sys/class/net/lo/type", "772\n"),
+                ("sys/class/net/wan0/type", "1\n"),
+                ("sys/class/net/lan0/type", "1\n"),
+            ]);
+            let net = dir.path().join("sys/class/net");
+            let link = |to: &str, at: &str| {
+                std::os::unix::fs::symlink(to, net.join(at)).unwrap();
+            };
+            link("../../../devices/pci/0", "wan0/device");
+            link("../../../devices/virtio7", "lan0/device");
+            let findings = network::examine(&host, &Config::default());
+            verdict_of(&findings, "interrupts").found.clone()
+        };
+        let none = "no network card has interrupted";
+        for line in [
+            " 38:  5  7  PCI-MSIX-0000:00:03.0  1-edge  virtio2-input.0\n",
+            " 39:  5  7  PCI-MSIX-0000:00:03.0  2-edge  virtio2-output.11\n",
+            " 52:  5  7  PCI-MSI 524288-edge  queue-0\n",
+            " 60:  5  7  PCI-MSI 524288-edge  virtio7-config\n",
+            " 61:  5  7  PCI-MSI 524288-edge  wan0-TxRx-0\n",
+            " 62:  5  7  PCI-MSI 524288-edge  mlx5_comp0@pci:0000:01:00.0\n",
+            " 63:  5  7  PCI-MSI 524288-edge  ixgbe-eth1-TxRx-0\n",
+            " 64:  5  7  PCI-MSI 524288-edge  ena-mgmnt@pci:0000:00:05.0\n",
+            " 65:  5  7  PCI-MSI 524288-edge  ens5-Tx-Rx-0\n",
+        ] {
+            assert_ne!(found(line), none, "{line}");
+            assert_ne!(found(line), "unknown", "{line}");
+        }
+        for line in [
+            " 36:  5  7  PCI-MSIX-0000:00:02.0  1-edge  virtio1-req.0\n",
+            " 34:  5  7  PCI-MSIX-0000:00:05.0  1-edge  virtio4-input\n",
+            "LOC:  5  7  Local timer interrupts\n",
+        ] {
+            assert_eq!(found(line), none, "{line}");
+        }
+    }
+
+    #[test]
     fn memory_too_small_for_the_tables_is_bad_and_swap_is_said() {
         let config = Config::default();
         let (_dir, host) = host(&[
