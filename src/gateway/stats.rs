@@ -92,9 +92,7 @@ impl Stats {
         counters: &GatewayCounters,
     ) {
         let at = (self.host.clock)();
-        let mut commits = 0;
         if let Some(stages) = &mut self.stages {
-            commits = stages.commits();
             for span in Span::ALL {
                 for times in &stages.report(*span, at.0) {
                     connection.say(times);
@@ -110,7 +108,7 @@ impl Stats {
             commands: ingress.published(),
             answered: responder.answered(),
             busy: counters.busy.get(),
-            commits,
+            commits: progress.commits.get(),
             ring_slots_used: ingress.slots_in_flight(),
             ring_slots_peak: self.ring.of_last_second(at.0),
             journal_space: progress.journal_space.get(),

@@ -112,6 +112,7 @@ impl Journaler {
                     durable_at,
                 });
             }
+            self.progress.commits.add(1);
             self.progress.durable.set(self.sequence);
         }
         drop(batch);

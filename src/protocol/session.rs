@@ -211,7 +211,7 @@ wire_struct! {
         answered: u64,
         /// Commands refused because the ring was full.
         busy: u64,
-        /// Commits of the journal; 0 where stages are not measured.
+        /// Commits of the journal.
         commits: u64,
         /// Slots of the ingress ring whose commands are not executed yet.
         ring_slots_used: u64,

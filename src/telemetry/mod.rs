@@ -89,6 +89,8 @@ pub fn thread_time() -> u64 {
 pub struct Progress {
     /// Last journal sequence that is durable under the node's policy. Written by the journaler.
     pub durable: Published,
+    /// Commits of the journal since start. Written by the journaler.
+    pub commits: Published,
     /// Bytes the journal can still take. Written by the journaler.
     pub journal_space: Published,
     /// Last journal sequence executed. Written by the executor.
@@ -117,6 +119,7 @@ impl Progress {
     pub fn at(sequence: u64) -> Progress {
         Progress {
             durable: Published::new(sequence),
+            commits: Published::new(0),
             journal_space: Published::new(u64::MAX),
             executed: Published::new(sequence),
             next_deadline: Published::new(NO_DEADLINE),

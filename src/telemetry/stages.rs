@@ -228,11 +228,6 @@ impl StageClock {
             }
         })
     }
-
-    /// Commits of the journal so far.
-    pub fn commits(&self) -> u64 {
-        self.batches.written()
-    }
 }
 
 #[cfg(test)]
