@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Starts and stops the servers of the usual design on loopback, from Debian's packages, in a directory of their own.
 #   servers.sh install        installs redis-server, rabbitmq-server and mariadb-server where they are missing (root)
-#   servers.sh start DIR      starts all three and returns when each answers
+#   servers.sh start DIR      starts all three and returns when each answers; refuses where a port is taken
 #   servers.sh stop DIR       stops them
 # Each acknowledges only what is on disk, as Millrace does under `disk`: Redis appends with fsync, the broker
 # confirms persistent messages of durable queues, MariaDB flushes its log at every commit.
@@ -32,8 +32,37 @@ rabbit() {
         ERL_EPMD_ADDRESS=127.0.0.1 "/usr/lib/rabbitmq/bin/$@"
 }
 
+is_taken() {
+    (exec 3<> "/dev/tcp/127.0.0.1/$1") 2> /dev/null
+}
+
+# What answers at the port of Redis is the server that keeps its files in DIR.
+redis_is_ours() {
+    [ "$(redis-cli -p "$REDIS_PORT" config get dir 2> /dev/null | tail -1)" = "$(realpath "$1/redis")" ]
+}
+
+# Which processes were started as the broker of DIR, by their environment.
+brokers() {
+    local process
+    for process in /proc/[0-9]*; do
+        if grep -qzxF "RABBITMQ_MNESIA_BASE=$1/rabbit" "$process/environ" 2> /dev/null; then
+            echo "${process#/proc/}"
+        fi
+    done
+}
+
 start() {
-    local dir=$1
+    local dir=$1 port
+    for port in "$REDIS_PORT" "$AMQP_PORT" "$SQL_PORT"; do
+        if is_taken "$port"; then
+            echo "servers.sh: something listens on port $port already: stop it, or set REDIS_PORT, AMQP_PORT, SQL_PORT" >&2
+            exit 1
+        fi
+    done
+    STARTED=$dir
+    trap 'stop "$STARTED"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
     mkdir -p "$dir/redis" "$dir/rabbit" "$dir/sql"
     redis-server --bind 127.0.0.1 --port "$REDIS_PORT" --dir "$dir/redis" --appendonly yes --appendfsync always \
         --save '' --daemonize yes --pidfile "$dir/redis/pid" --logfile "$dir/redis/log" > /dev/null
@@ -56,9 +85,9 @@ start() {
     disown
 
     local tries=0
-    until redis-cli -p "$REDIS_PORT" ping > /dev/null 2>&1 \
+    until redis_is_ours "$dir" \
         && mariadb-admin --no-defaults --socket="$dir/sql/socket" -uroot ping > /dev/null 2>&1 \
-        && (exec 3<> "/dev/tcp/127.0.0.1/$AMQP_PORT") 2> /dev/null; do
+        && is_taken "$AMQP_PORT" && [ -n "$(brokers "$dir")" ]; do
         tries=$((tries + 1))
         if [ $tries -gt 300 ]; then
             echo "servers.sh: a server does not answer; logs are in $dir" >&2
@@ -71,13 +100,22 @@ start() {
         CREATE USER IF NOT EXISTS baseline@'127.0.0.1' IDENTIFIED BY 'baseline';
         CREATE USER IF NOT EXISTS baseline@localhost IDENTIFIED BY 'baseline';
         GRANT ALL ON baseline.* TO baseline@'127.0.0.1'; GRANT ALL ON baseline.* TO baseline@localhost;"
+    trap - EXIT INT TERM
 }
 
 stop() {
     local dir=$1
-    redis-cli -p "$REDIS_PORT" shutdown nosave > /dev/null 2>&1 || true
+    if redis_is_ours "$dir"; then
+        redis-cli -p "$REDIS_PORT" shutdown nosave > /dev/null 2>&1 || true
+    fi
     rabbit "$dir" rabbitmqctl stop > /dev/null 2>&1 || true
-    mariadb-admin --no-defaults --socket="$dir/sql/socket" -uroot shutdown > /dev/null 2>&1 || true
+    mariadb-admin --no-defaults --socket="$dir/sql/socket" -uroot shutdown > /dev/null 2>&1 \
+        || kill "$(cat "$dir/sql/pid" 2> /dev/null)" 2> /dev/null || true
+    # One that was still starting, and the port mapper that came with it.
+    local process
+    for process in $(brokers "$dir"); do
+        kill "$process" 2> /dev/null || true
+    done
 }
 
 case ${1:-} in
