@@ -238,6 +238,12 @@ impl std::fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl Config {
+    /// How many batches of the journaler can be on their way to the clients: each has a command in one
+    /// of the rings or in the executor's hands.
+    pub fn batches_under_way(&self) -> usize {
+        self.rings.ingress_slots * 2 + self.rings.egress_slots
+    }
+
     /// The configuration in the file at `path`.
     pub fn read(path: &Path) -> Result<Config, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {

@@ -151,7 +151,7 @@ impl Node {
         let pipeline = Pipeline::assemble(parts, &config.ring_sizes(), &signals);
         let counters = Arc::new(GatewayCounters::default());
         let stages = config.stage_times.then(|| {
-            let log = Arc::new(BatchLog::new(batches_under_way(config)));
+            let log = Arc::new(BatchLog::new(config.batches_under_way()));
             let log = pipeline.progress.batches.get_or_init(|| log);
             StageClock::new(BatchReader::new(log.clone()), clock().0)
         });
@@ -324,12 +324,6 @@ impl std::fmt::Display for Node {
             self.address, self.durability, self.plan, self.recovery
         )
     }
-}
-
-/// How many batches of the journaler can be on their way to the clients: each has a command in one
-/// of the rings or in the executor's hands.
-fn batches_under_way(config: &Config) -> usize {
-    config.rings.ingress_slots * 2 + config.rings.egress_slots
 }
 
 /// Who wakes whom: a stage signals the thread of the stage behind it, where that is another one.

@@ -197,11 +197,10 @@ impl Stages {
         let pipeline = Pipeline::assemble(parts, &config.ring_sizes(), &Signals::default());
         // As a node that measures its stages, which is the default.
         let stages = config.stage_times.then(|| {
-            let batches = config.rings.ingress_slots * 2 + config.rings.egress_slots;
             let log = pipeline
                 .progress
                 .batches
-                .get_or_init(|| Arc::new(BatchLog::new(batches)));
+                .get_or_init(|| Arc::new(BatchLog::new(config.batches_under_way())));
             StageClock::new(BatchReader::new(log.clone()), clock().0)
         });
         let counters = Arc::new(GatewayCounters::default());
