@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// Raises how many files this process may have open to `wanted`, as far as it may itself. Returns how many
@@ -23,6 +24,73 @@ pub fn allow_open_files(wanted: u64) -> u64 {
     }
 }
 
+type Work = Box<dyn FnOnce() + Send>;
+
+/// What is done when this process is interrupted; `None` while nobody waits for that.
+static WHEN_INTERRUPTED: Mutex<Option<Vec<Work>>> = Mutex::new(None);
+
+/// Does `work` when this process gets SIGINT or SIGTERM, the latest of several first, and then ends it as
+/// a shell expects: 128 and the signal's number.
+pub fn when_interrupted(work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let mut all = WHEN_INTERRUPTED.lock().expect("nobody panics holding it");
+    if all.is_none() {
+        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+        std::thread::Builder::new()
+            .name("interrupts".into())
+            .spawn(move || {
+                let Some(signal) = signals.forever().next() else {
+                    return;
+                };
+                let all = WHEN_INTERRUPTED
+                    .lock()
+                    .expect("nobody panics holding it")
+                    .take();
+                all.into_iter().flatten().rev().for_each(|work| work());
+                std::process::exit(128 + signal);
+            })?;
+    }
+    all.get_or_insert_default().push(Box::new(work));
+    Ok(())
+}
+
+/// Removes the directory at `path` when this process is interrupted.
+pub fn remove_when_interrupted(path: &Path) -> std::io::Result<()> {
+    let path = path.to_owned();
+    when_interrupted(move || {
+        // A node may still be writing there: it may make a file between the last look and the removal.
+        for _ in 0..20 {
+            match std::fs::remove_dir_all(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                _ => return,
+            }
+        }
+        eprintln!("cannot remove {}", path.display());
+    })
+}
+
+/// A command started on this thread is killed when the thread ends, also when it is stopped in its tracks:
+/// whatever ends a benchmark, no node of its stays.
+fn end_with_this_thread(command: &mut Command) {
+    use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+    use std::os::unix::process::CommandExt as _;
+    let parent = rustix::process::getpid();
+    let before_it_runs = move || {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        // The parent may have ended before that was set.
+        match getppid() {
+            Some(now) if now == parent => Ok(()),
+            _ => Err(std::io::Error::from_raw_os_error(libc::ESRCH)),
+        }
+    };
+    // SAFETY: between fork and exec it makes two system calls and allocates nothing.
+    unsafe {
+        command.pre_exec(before_it_runs);
+    }
+}
+
 /// How long a node may take to stop when asked.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
@@ -38,13 +106,16 @@ pub struct NodeProcess {
 impl NodeProcess {
     /// Starts `binary serve` on a configuration file and waits until it listens.
     pub fn start(binary: &Path, config: &Path) -> Result<NodeProcess, String> {
-        let mut child = Command::new(binary)
+        let mut command = Command::new(binary);
+        command
             .arg("serve")
             .arg("--config")
             .arg(config)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(Stdio::piped());
+        end_with_this_thread(&mut command);
+        let mut child = command
             .spawn()
             .map_err(|error| format!("cannot start {}: {error}", binary.display()))?;
         let mut greeting = String::new();

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 #[test]
 fn every_plan_is_measured_and_every_stage() {
@@ -67,4 +68,40 @@ fn every_plan_is_measured_and_every_stage() {
     }
     // Everything it wrote is gone.
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+/// Processes whose command line speaks of `dir`.
+fn processes_of(dir: &str) -> usize {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let speaks = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).contains(dir);
+    processes
+        .filter(|it| std::fs::read(it.path().join("cmdline")).is_ok_and(speaks))
+        .count()
+}
+
+#[test]
+fn an_interrupted_benchmark_leaves_no_node_and_no_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let name = dir.path().to_str().unwrap();
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_millrace"))
+        .args(["bench", "plans", "--accounts", "100"])
+        .args(["--seconds", "60", "--rate", "1000", "--dir", name])
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let until = |what: &str, is_so: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !is_so() {
+            assert!(Instant::now() < deadline, "{what}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    until("three nodes beside the benchmark", &|| {
+        processes_of(name) == 4
+    });
+    let pid = rustix::process::Pid::from_child(&bench);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(bench.wait().unwrap().code(), Some(130));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    until("no node", &|| processes_of(name) == 0);
 }

@@ -29,6 +29,7 @@ pub(super) fn run(args: &Args) -> Result<Report, CliError> {
         )));
     }
     let place = place(args)?;
+    crate::process::remove_when_interrupted(&place.path)?;
     let mut config = wire_config(args, &place.path);
     config.gateway.connections = wanted as usize;
     let cores = yardstick::cores();

@@ -20,6 +20,14 @@ impl Servers {
         // The directory is private; the database runs as a user of its own.
         std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o755))
             .map_err(|error| error.to_string())?;
+        let (script, own) = (servers.script.clone(), servers.dir.clone());
+        let whole = dir.to_owned();
+        millrace::process::when_interrupted(move || {
+            // Nothing can be done about a server that does not stop.
+            let _ = Command::new(script).arg("stop").arg(own).status();
+            let _ = std::fs::remove_dir_all(whole);
+        })
+        .map_err(|error| error.to_string())?;
         servers.script(&["install"])?;
         servers.script(&["start", &servers.dir.display().to_string()])?;
         Ok(servers)
