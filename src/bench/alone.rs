@@ -10,7 +10,7 @@
 //! shows in the tail, not there.
 
 use super::histogram;
-use super::wire::Wire;
+use super::wire::{Wire, WireError};
 use crate::config::Config;
 use crate::engine::Take;
 use crate::gateway::Gateway;
@@ -165,12 +165,12 @@ pub fn measure(config: &Config, load: &Load) -> Result<Costs, String> {
 }
 
 fn drive(address: SocketAddr, load: &Load, measuring: &AtomicBool) -> Result<(), String> {
-    let text = |error: crate::client::ClientError| error.to_string();
+    let text = |error: WireError| error.to_string();
     let mut wire = match load.shared_memory {
         true => Wire::open_shared(address, load.accounts, load.seed),
         false => Wire::open(address, load.accounts, load.seed, true),
     }
-    .map_err(text)?;
+    .map_err(|error| error.to_string())?;
     wire.throughput(load.commands / 10 + 1, load.window)
         .map_err(text)?;
     measuring.store(true, Ordering::Relaxed);

@@ -2,7 +2,7 @@
 //! notice.
 
 use super::histogram;
-use super::wire::Wire;
+use super::wire::{Wire, WireError};
 use crate::client::ClientError;
 use crate::protocol::session::{Hello, encode};
 use hdrhistogram::Histogram;
@@ -87,7 +87,7 @@ impl Wire {
         how_long: Duration,
         crowd: &mut Crowd,
         per_second: u64,
-    ) -> Result<Histogram<u64>, ClientError> {
+    ) -> Result<Histogram<u64>, WireError> {
         let mut latency = histogram();
         let start = Instant::now();
         let mut stormed = 0;

@@ -2,8 +2,7 @@
 //! does no longer keep up.
 
 use super::chart::{Labels, Series, draw_load, draw_percentiles, nines};
-use super::wire::{Journey, Wire};
-use crate::client::ClientError;
+use super::wire::{Journey, Wire, WireError};
 use crate::telemetry::Progress;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::V2Serializer;
@@ -45,7 +44,7 @@ pub fn climb(
     rates: &[u64],
     time: Duration,
     mut on_step: impl FnMut(&Step),
-) -> Result<Vec<Step>, ClientError> {
+) -> Result<Vec<Step>, WireError> {
     let mut steps = Vec::new();
     for offered in rates.iter().copied() {
         std::thread::sleep(Duration::from_millis(100));

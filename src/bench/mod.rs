@@ -53,6 +53,27 @@ pub fn human(ns: u64) -> String {
     }
 }
 
+/// How busy the machine is with others, in one line: load average, and processor time that the host took
+/// away since boot.
+fn business(loadavg: &str, stat: &str) -> String {
+    let load: Vec<&str> = loadavg.split_whitespace().take(3).collect();
+    let times = stat.lines().find_map(|line| line.strip_prefix("cpu "));
+    let times: Vec<u64> = times
+        .unwrap_or_default()
+        .split_whitespace()
+        // Guest time is part of user time.
+        .take(8)
+        .filter_map(|ticks| ticks.parse().ok())
+        .collect();
+    let all: u64 = times.iter().sum();
+    let stolen = times.get(7).copied().unwrap_or(0) as f64 / all.max(1) as f64;
+    format!(
+        "load average {}, {:.2} % stolen since boot",
+        load.join(" "),
+        stolen * 100.0
+    )
+}
+
 /// The machine in one line: processor, cores, kernel.
 pub fn machine() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
@@ -65,4 +86,23 @@ pub fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let kernel = read("/proc/sys/kernel/osrelease");
     format!("{model}, {cores} cores, Linux {}", kernel.trim())
+}
+
+/// [`machine`], and how busy it is with others: every figure depends on that.
+pub fn machine_now() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let busy = business(&read("/proc/loadavg"), &read("/proc/stat"));
+    format!("{}, {busy}", machine())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn load_and_stolen_time_are_of_the_system() {
+        let stat = "cpu  50 0 20 100 5 0 5 20 7 0\ncpu0 1 2 3\n";
+        assert_eq!(
+            super::business("0.50 1.25 2.00 1/234 5678\n", stat),
+            "load average 0.50 1.25 2.00, 10.00 % stolen since boot"
+        );
+    }
 }

@@ -50,7 +50,8 @@ pub fn throughput(
     let mut done = 0;
     while done < commands {
         batch.clear();
-        batch.extend((0..BATCH).map(|_| next(workload)));
+        let turn = (BATCH as u64).min(commands - done);
+        batch.extend((0..turn).map(|_| next(workload)));
         let started = Instant::now();
         for frame in &batch {
             push(pipeline, frame, &mut events)?;
@@ -68,7 +69,7 @@ pub fn throughput(
             stages.sent(clock().0);
         }
         elapsed += started.elapsed();
-        done += BATCH as u64;
+        done += turn;
     }
     Ok((elapsed, events))
 }

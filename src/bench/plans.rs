@@ -1,8 +1,7 @@
 //! Thread plans over the wire: the same client and the same load on one node after the other, by turns.
 
 use super::histogram;
-use super::wire::Wire;
-use crate::client::ClientError;
+use super::wire::{Wire, WireError};
 use hdrhistogram::Histogram;
 use std::time::{Duration, Instant};
 
@@ -54,7 +53,7 @@ impl Figures {
     ///
     /// # Errors
     /// What the client ran into.
-    pub fn take(&mut self, wire: &mut Wire, turn: &Turn) -> Result<(), ClientError> {
+    pub fn take(&mut self, wire: &mut Wire, turn: &Turn) -> Result<(), WireError> {
         // Wakes the node and fills its caches.
         wire.throughput((turn.commands / 10).clamp(1, 10_000), turn.window)?;
         let started = Instant::now();

@@ -4,7 +4,9 @@
 use super::histogram;
 use super::workload::{Transfers, Workload};
 use crate::client::{Client, ClientError, Options};
-use crate::protocol::frame::{CommandFrame, CommandSlot};
+use crate::protocol::event::Event;
+use crate::protocol::frame::{CommandFrame, CommandSlot, EventSlot};
+use crate::protocol::reason::Reason;
 use crate::telemetry::{BatchLog, BatchReader, Progress, clock};
 use hdrhistogram::Histogram;
 use std::net::SocketAddr;
@@ -14,10 +16,49 @@ use std::time::{Duration, Instant};
 /// Commands of an open loop that are late, and so sent in one go, before replies are looked at.
 const BURST: u64 = 1_024;
 
+/// Why a run over the wire ended: its figures would be those of something else.
+#[derive(Debug)]
+pub enum WireError {
+    /// The session ended.
+    Client(ClientError),
+    /// A command was refused: it did not do what is measured.
+    Refused {
+        /// Which transfer of this client, counted from 1 over all it does.
+        transfer: u64,
+        /// What the node said.
+        reason: Reason,
+    },
+    /// Something else than the answer to a transfer.
+    Unexpected(String),
+}
+
+impl std::fmt::Display for WireError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            WireError::Client(error) => error.fmt(f),
+            WireError::Refused { transfer, reason } => write!(
+                f,
+                "transfer {transfer} was answered {reason}: figures of refused commands are no figures"
+            ),
+            WireError::Unexpected(what) => write!(f, "a transfer was answered by {what}"),
+        }
+    }
+}
+
+impl std::error::Error for WireError {}
+
+impl From<ClientError> for WireError {
+    fn from(error: ClientError) -> WireError {
+        WireError::Client(error)
+    }
+}
+
 /// A client on a node whose accounts are open.
 pub struct Wire {
     client: Client,
     workload: Transfers,
+    /// Transfers that moved money.
+    created: u64,
 }
 
 /// Latencies by stage, ns: they add up.
@@ -72,7 +113,11 @@ impl Wire {
             client.submit(&frame)?;
         }
         client.drain(|_| {})?;
-        Ok(Wire { client, workload })
+        Ok(Wire {
+            client,
+            workload,
+            created: 0,
+        })
     }
 
     fn next(&mut self) -> CommandFrame {
@@ -81,8 +126,24 @@ impl Wire {
         CommandFrame::copy_of(slot.command().expect("bench commands are short"))
     }
 
+    /// Whether a transfer is answered with `event`, and moved money.
+    #[inline]
+    fn answered(&mut self, event: &EventSlot) -> Result<bool, WireError> {
+        match event.event() {
+            Some(Event::Transfer(done)) if done.status == Reason::Created => {
+                self.created += 1;
+                Ok(event.is_last())
+            }
+            Some(Event::Transfer(done)) => Err(WireError::Refused {
+                transfer: self.created + 1,
+                reason: done.status,
+            }),
+            other => Err(WireError::Unexpected(format!("{other:?}"))),
+        }
+    }
+
     /// Round trips of single transfers, one in flight.
-    pub fn round_trips(&mut self, count: usize) -> Result<Histogram<u64>, ClientError> {
+    pub fn round_trips(&mut self, count: usize) -> Result<Histogram<u64>, WireError> {
         let mut latency = histogram();
         for round in 0..count + count / 10 {
             let took = self.round_trip()?;
@@ -94,16 +155,21 @@ impl Wire {
     }
 
     /// One transfer, and how long until its answer was here.
-    pub(super) fn round_trip(&mut self) -> Result<Duration, ClientError> {
+    pub(super) fn round_trip(&mut self) -> Result<Duration, WireError> {
         let frame = self.next();
         let started = Instant::now();
         self.client.submit(&frame)?;
-        while !self.client.next_event()?.is_last() {}
+        loop {
+            let event = self.client.next_event()?;
+            if self.answered(&event)? {
+                break;
+            }
+        }
         Ok(started.elapsed())
     }
 
     /// Keeps `window` transfers in flight; returns commands per second.
-    pub fn throughput(&mut self, count: u64, window: usize) -> Result<f64, ClientError> {
+    pub fn throughput(&mut self, count: u64, window: usize) -> Result<f64, WireError> {
         let frames: Vec<CommandFrame> = (0..count).map(|_| self.next()).collect();
         let started = Instant::now();
         let mut frames = frames.iter();
@@ -114,14 +180,14 @@ impl Wire {
                 self.client.submit(frame)?;
             }
             while let Some(event) = self.client.poll()? {
-                answered += u64::from(event.is_last());
+                answered += u64::from(self.answered(&event)?);
             }
         }
         Ok(count as f64 / started.elapsed().as_secs_f64())
     }
 
     /// Sends `count` transfers at `rate` per second; latency runs from each planned moment.
-    pub fn open_loop(&mut self, count: u64, rate: u64) -> Result<Stages, ClientError> {
+    pub fn open_loop(&mut self, count: u64, rate: u64) -> Result<Stages, WireError> {
         let frames: Vec<CommandFrame> = (0..count).map(|_| self.next()).collect();
         let mut stages = Stages {
             request: histogram(),
@@ -145,7 +211,7 @@ impl Wire {
             }
             stages.in_flight_peak = stages.in_flight_peak.max(self.client.in_flight());
             while let Some(event) = self.client.poll()? {
-                if event.is_last() {
+                if self.answered(&event)? {
                     answered += 1;
                     let header = &event.header;
                     stages.record(
@@ -192,7 +258,7 @@ impl Wire {
         count: u64,
         rate: u64,
         progress: &Progress,
-    ) -> Result<Journey, ClientError> {
+    ) -> Result<Journey, WireError> {
         let log = progress
             .batches
             .get_or_init(|| Arc::new(BatchLog::new(count as usize)));
@@ -211,7 +277,7 @@ impl Wire {
             }
             in_flight_peak = in_flight_peak.max(self.client.in_flight());
             while let Some(event) = self.client.poll()? {
-                if event.is_last() {
+                if self.answered(&event)? {
                     let received = clock().0;
                     seen.push((
                         event.header,
@@ -264,5 +330,40 @@ impl Stages {
             .saturating_record(received.saturating_sub(executed));
         self.total
             .saturating_record(received.saturating_sub(planned));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::node::Node;
+
+    #[test]
+    fn a_refused_command_ends_every_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::small(dir.path());
+        config.limits.transfers = 64;
+        let node = Node::start(&config).unwrap();
+        let mut wire = Wire::open(node.address(), 4, 1, false).unwrap();
+        let full = |error: WireError| match error {
+            WireError::Refused { transfer, reason } => (transfer, reason),
+            other => panic!("{other}"),
+        };
+        assert_eq!(wire.round_trips(10).unwrap().len(), 10);
+        let room = (65, Reason::CapacityExhausted);
+        assert_eq!(full(wire.throughput(1_000, 16).unwrap_err()), room);
+        drop(wire);
+        for how in 0..3 {
+            let mut wire = Wire::open(node.address(), 4, 2, false).unwrap();
+            let error = match how {
+                0 => wire.round_trip().map(drop),
+                1 => wire.open_loop(10, 1_000_000).map(drop),
+                _ => wire.journeys(10, 1_000_000, node.progress()).map(drop),
+            };
+            // The ids of the first client's transfers are taken.
+            assert_eq!(full(error.unwrap_err()).0, 1);
+        }
+        node.stop();
     }
 }

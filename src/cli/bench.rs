@@ -8,16 +8,18 @@ mod paced;
 mod plans;
 mod replay;
 mod restart;
+mod seats;
 mod sessions;
 mod settlement;
 mod snapshot;
 
+use self::seats::Seats;
 use super::CliError;
 use crate::bench::chart::{Labels, Series, draw_growth};
 use crate::bench::single::{Single, Singles};
 use crate::bench::wire::Wire;
 use crate::bench::workload::{Cancels, Orders, Payments, Queued, Transfers, TwoPhase, Workload};
-use crate::bench::{engine, human, journal, machine, percentiles, pipeline, yardstick};
+use crate::bench::{engine, human, journal, machine_now, percentiles, pipeline, yardstick};
 use crate::config::{Config, Durability};
 use crate::engine::{Limits, Take};
 use crate::node::Node;
@@ -60,7 +62,7 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value_t = Single::Pending)]
     single: Single,
     /// Commands per second for latency, from planned start (open loop); 0 for throughput only
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=100_000_000))]
     rate: u64,
     /// Commands to execute; transfers of a row of batches (ledger), of a node (wire --stage-times-cost)
     #[arg(long, default_value_t = 4_000_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
@@ -69,7 +71,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(2..=100_000_000))]
     accounts: u64,
     /// Orders resting in the books (orders, snapshot)
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 1_000, value_parser = resting)]
     resting: usize,
     /// Books they rest in, each order in any of them (orders)
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -80,7 +82,7 @@ pub(crate) struct Args {
     /// Round trips with one command in flight (wire; a session of the ledger makes several times as
     /// many), durable appends (journal), 5,000 of either; turns with and without a follower, 3 (snapshot);
     /// pairs of slices on and off, 200 (wire --stage-times-cost)
-    #[arg(long)]
+    #[arg(long, value_parser = rounds_number)]
     rounds: Option<usize>,
     /// Megabytes a second of the follower, 0 for all it can; left out, its default (snapshot)
     #[arg(long, value_name = "MB")]
@@ -211,6 +213,17 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
+fn rounds_number(text: &str) -> Result<usize, String> {
+    number(text, 10_000_000)
+}
+
+fn resting(text: &str) -> Result<usize, String> {
+    match text {
+        "0" => Ok(0),
+        _ => number(text, 100_000_000),
+    }
+}
+
 fn window(text: &str) -> Result<usize, String> {
     number(text, 65_536)
 }
@@ -234,7 +247,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         ));
     }
     // Before any thread is pinned: a pinned thread sees one core.
-    let machine = machine();
+    let machine = machine_now();
     if !args.json {
         say!("{machine}");
     }
@@ -277,6 +290,8 @@ type Report = (Vec<String>, Value);
 
 /// Times that ours and the yardstick take turns (wire).
 const ROUNDS_IN_TURN: usize = 10;
+/// Transfers in flight, closed loop (wire).
+const WINDOWS: [usize; 2] = [64, 1_024];
 
 fn workload(args: &Args) -> Box<dyn Workload> {
     let accounts = args.accounts;
@@ -350,6 +365,22 @@ fn limits(args: &Args) -> Limits {
     }
 }
 
+/// The tables of the run, where this machine can hold them.
+fn checked_limits(args: &Args) -> Result<Limits, CliError> {
+    let limits = limits(args);
+    let config = Config {
+        limits: limits.clone(),
+        ..Config::default()
+    };
+    let checked = match args.workload {
+        // Room for every kind of command; what is not used takes no memory.
+        Kind::Single => limits.check(),
+        _ => config.check().map_err(|why| why.to_string()),
+    };
+    checked.map_err(|why| CliError::Usage(format!("a run of this size: {why}")))?;
+    Ok(limits)
+}
+
 fn quantiles(latency: &Histogram<u64>) -> String {
     format!(
         "p50 {} p99 {} p99.9 {} max {}",
@@ -376,7 +407,7 @@ fn run_engine(args: &Args) -> Result<Report, CliError> {
     } else {
         Take::Now
     };
-    let tables = limits(args);
+    let tables = checked_limits(args)?;
     let mut prepared = engine::prepare_taking(workload.as_mut(), &tables, how);
     engine::throughput(&mut prepared, workload.as_mut(), args.commands / 8);
     let fast = engine::throughput(&mut prepared, workload.as_mut(), args.commands);
@@ -575,7 +606,7 @@ fn run_pipeline(args: &Args) -> Result<Report, CliError> {
     let config = Config {
         dir: place.path.join("pipeline"),
         durability: Durability::Process,
-        limits: limits(args),
+        limits: checked_limits(args)?,
         ..Config::default()
     };
     let mut workload = workload(args);
@@ -589,7 +620,7 @@ fn run_pipeline(args: &Args) -> Result<Report, CliError> {
     let paced = match args.rate {
         0 => None,
         rate => {
-            let commands = args.commands.min(rate * 5);
+            let commands = args.commands.min(rate.saturating_mul(5));
             let paced = pipeline::open_loop(&mut pipeline, workload.as_mut(), commands, rate);
             Some(paced.map_err(CliError::Failed)?)
         }
@@ -625,15 +656,24 @@ fn paced_line(rate: u64, paced: &engine::Measured) -> Option<String> {
     ))
 }
 
+/// Commands of each window of `bench wire`.
+fn windowed(args: &Args) -> u64 {
+    args.commands.min(400_000)
+}
+
 fn run_wire(args: &Args) -> Result<Report, CliError> {
     let place = place(args)?;
     let text = |error: std::io::Error| CliError::Failed(format!("yardstick: {error}"));
-    let cores = yardstick::cores();
-    let node = start_node(args, &place.path)?;
-    // The client has the first core, the node the others.
-    yardstick::pin(cores.first().copied());
+    let seats = Seats::choose(args.durability, &place.path)?;
+    let rounds = rounds(args).div_ceil(ROUNDS_IN_TURN);
+    let one_at_a_time = (rounds + rounds / 10) * ROUNDS_IN_TURN;
+    let transfers =
+        one_at_a_time as u64 + WINDOWS.len() as u64 * windowed(args) + paced::commands(args);
+    let config = seats.config(args, &place.path, transfers)?;
+    let node = start(&config, &place.path)?;
+    seats.pin_client();
     let accounts = args.accounts.min(100_000);
-    let spin = args.durability == Durability::Process;
+    let spin = args.durability == Durability::Process && seats.apart();
     let mut wire = open(args, node.address, accounts, spin)?;
     let (mut ours, mut raw) = (crate::bench::histogram(), crate::bench::histogram());
     let mut disk = match args.durability {
@@ -643,42 +683,38 @@ fn run_wire(args: &Args) -> Result<Report, CliError> {
         }
         Durability::Process => None,
     };
-    // In turn, so that a machine in a bad mood is so for both.
+    // In turn, so that a machine in a bad mood is so for both; and on the node's core, so that the two
+    // differ in software alone.
     for _ in 0..ROUNDS_IN_TURN {
-        let rounds = rounds(args).div_ceil(ROUNDS_IN_TURN);
         let latency = wire.round_trips(rounds).map_err(CliError::failed)?;
         ours.add(&latency).map_err(CliError::failed)?;
-        match &mut disk {
-            Some(disk) => {
-                for _ in 0..rounds {
-                    raw.saturating_record(disk.append().map_err(text)?);
-                }
-            }
+        node.pause();
+        let taken = match &mut disk {
+            Some(disk) => seats.where_it_journals(|| disk.append_times(rounds as u64)),
             None => {
-                // The node has gone to sleep by now and leaves its core to the echo.
-                let echo_core = cores.last().copied();
-                let bytes = journal::RECORD_BYTES;
-                let echo = yardstick::spinning_echo(bytes, rounds, echo_core).map_err(text)?;
-                raw.add(&echo).map_err(CliError::failed)?;
+                let core = core_affinity::CoreId { id: seats.door() };
+                yardstick::spinning_echo(journal::RECORD_BYTES, rounds, Some(core))
             }
-        }
+        };
+        node.resume();
+        raw.add(&taken.map_err(text)?).map_err(CliError::failed)?;
     }
-    let name = match args.durability {
-        Durability::Process => "raw spinning TCP echo of as many bytes",
-        Durability::Disk => "raw append and fdatasync of as many bytes",
+    let (what, core) = match args.durability {
+        Durability::Process => ("raw spinning TCP echo of as many bytes", seats.door()),
+        Durability::Disk => ("raw append and fdatasync of as many bytes", seats.journal()),
     };
     let mut throughputs = Vec::new();
-    for window in [64, 1_024] {
-        let count = args.commands.min(400_000);
-        let per_second = wire.throughput(count, window).map_err(CliError::failed)?;
+    for window in WINDOWS {
+        let per_second = wire
+            .throughput(windowed(args), window)
+            .map_err(CliError::failed)?;
         throughputs.push((window, per_second));
     }
     let paced = match args.rate {
         0 => None,
-        _ => {
-            let core = cores.last().map(|core| core.id);
-            Some(paced::OpenLoop::measure(args, &place, &mut wire, core)?)
-        }
+        _ => Some(paced::OpenLoop::measure(
+            args, &place, &node, &mut wire, &seats,
+        )?),
     };
     drop(wire);
     let greeting = node.greeting.clone();
@@ -686,7 +722,7 @@ fn run_wire(args: &Args) -> Result<Report, CliError> {
     let mut lines = vec![
         greeting,
         format!("one transfer in flight:    {}", quantiles(&ours)),
-        format!("{name}: {}", quantiles(&raw)),
+        format!("{what}, on the node's core {core}: {}", quantiles(&raw)),
         format!("p50 against raw: {:.2}x", ratio(&ours, &raw)),
     ];
     for (window, per_second) in &throughputs {
@@ -699,6 +735,7 @@ fn run_wire(args: &Args) -> Result<Report, CliError> {
         "durability": args.durability.to_string(),
         "round_trip": percentiles(&ours),
         "raw": percentiles(&raw),
+        "raw_core": core,
         "p50_against_raw": ratio(&ours, &raw),
         "throughput": throughputs
             .iter()
@@ -725,24 +762,24 @@ const STAGES_RATE: u64 = 5_000;
 /// what; the client is on another core and speaks TCP as ever.
 fn run_stages(args: &Args) -> Result<Report, CliError> {
     let place = place(args)?;
-    let cores = yardstick::cores();
-    let config = wire_config(args, &place.path);
-    let node = Node::start(&config).map_err(CliError::failed)?;
-    let greeting = node.to_string();
-    yardstick::pin(cores.first().copied());
     let rate = if args.rate == 0 {
         STAGES_RATE
     } else {
         args.rate
     };
+    let count = args.commands.min(rate.saturating_mul(5));
+    let seats = Seats::choose(args.durability, &place.path)?;
+    let config = seats.config(args, &place.path, count)?;
+    let node = Node::start(&config).map_err(CliError::failed)?;
+    let greeting = node.to_string();
+    seats.pin_client();
     let mut wire = Wire::open(
         node.address(),
         args.accounts.min(100_000),
         args.seed,
-        cores.len() > 1,
+        seats.apart(),
     )
     .map_err(CliError::failed)?;
-    let count = args.commands.min(rate * 5);
     let journey = wire
         .journeys(count, rate, node.progress())
         .map_err(CliError::failed)?;
@@ -787,21 +824,12 @@ fn run_stages(args: &Args) -> Result<Report, CliError> {
     Ok((lines, value))
 }
 
-/// A node for the wire. On two cores the client needs one, so the node gets the other alone.
-fn start_node(args: &Args, dir: &Path) -> Result<NodeProcess, CliError> {
-    start(&wire_config(args, dir), dir)
-}
-
+/// A node for the wire; its cores and its room for transfers are the caller's choice, see [`Seats`].
 fn wire_config(args: &Args, dir: &Path) -> Config {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     Config {
         dir: dir.join("wire"),
         listen: ([127, 0, 0, 1], 0).into(),
         durability: args.durability,
-        cores: match cores {
-            0..=2 => CoreChoice::List(vec![cores.saturating_sub(1)]),
-            more => CoreChoice::List((1..more).collect()),
-        },
         limits: Limits {
             accounts: 1 << 18,
             transfers: 1 << 23,

@@ -17,6 +17,75 @@ fn bench(args: &[&str]) -> Value {
     value["result"].clone()
 }
 
+/// What a run that is refused says, and its exit code.
+fn refused(args: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_millrace"))
+        .arg("bench")
+        .args(args)
+        .output()
+        .expect("it starts");
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), errors)
+}
+
+#[test]
+fn a_climb_that_no_node_has_room_for_is_refused() {
+    let climb = ["latency", "--rates", "1000000", "--seconds", "3600"];
+    let (code, errors) = refused(&climb);
+    assert_eq!(code, Some(2));
+    assert!(
+        errors.contains("would send 3960000000 transfers"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn sizes_of_nothing_and_beyond_all_are_refused() {
+    for args in [
+        ["journal", "--rounds", "0"],
+        ["engine", "--resting", "18446744073709551615"],
+        ["pipeline", "--rate", "18446744073709551615"],
+    ] {
+        let (code, errors) = refused(&args);
+        assert_eq!(code, Some(2), "{errors}");
+        assert!(errors.contains(args[1]), "{errors}");
+    }
+}
+
+#[test]
+fn few_commands_are_enough_for_what_stage_times_cost() {
+    let few = [
+        "wire",
+        "--stage-times-cost",
+        "--rounds",
+        "1",
+        "--commands",
+        "1",
+    ];
+    for row in bench(&few)["rows"].as_array().unwrap() {
+        assert_eq!(row["pairs"], 1);
+    }
+}
+
+/// With one core and with any: the node is placed as `serve` places it.
+#[test]
+fn a_node_is_measured_on_whatever_cores_there_are() {
+    let all = millrace::pipeline::threads::allowed_cores();
+    for core in all.iter().take(2) {
+        let output = Command::new("taskset")
+            .args(["-c", &core.to_string(), env!("CARGO_BIN_EXE_millrace")])
+            .args(["bench", "wire", "--json", "--rounds", "20"])
+            .args(["--commands", "2000", "--durability", "process"])
+            .output();
+        // Not every machine has taskset.
+        let Ok(output) = output else { return };
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "core {core}: {errors}");
+        let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(value["result"]["raw_core"].as_u64(), Some(*core as u64));
+    }
+}
+
 #[test]
 fn the_curve_over_sessions_has_every_server_at_every_point_and_two_pictures() {
     let dir = tempfile::tempdir().unwrap();
@@ -107,4 +176,6 @@ fn a_pipeline_may_measure_its_stages() {
         let result = bench(&[&args[..], more].concat());
         assert_eq!(result["events"], 1_024);
     }
+    let one = ["pipeline", "--accounts", "100", "--commands", "1"];
+    assert_eq!(bench(&one)["events"], 1);
 }

@@ -1,9 +1,10 @@
 //! `bench wire --idle-connections`: what a crowd costs the one session that works.
 
-use super::{Args, Report, place, quantiles, start, wire_config};
+use super::seats::Seats;
+use super::{Args, Report, place, quantiles, start};
 use crate::bench::crowd::Crowd;
 use crate::bench::wire::Wire;
-use crate::bench::{histogram, percentiles, yardstick};
+use crate::bench::{histogram, percentiles};
 use crate::cli::CliError;
 use crate::config::Durability;
 use crate::process::allow_open_files;
@@ -13,6 +14,10 @@ use std::time::Duration;
 
 /// Intervals of each kind.
 const TURNS: u64 = 5;
+/// Round trips before an interval.
+const WARM_UP: u64 = 200;
+/// More than one session makes with one command in flight, by far.
+const ROUND_TRIPS_A_SECOND: f64 = 200_000.0;
 /// Files that this process and the node have open beside the crowd.
 const OTHER_FILES: u64 = 256;
 
@@ -30,12 +35,15 @@ pub(super) fn run(args: &Args) -> Result<Report, CliError> {
     }
     let place = place(args)?;
     crate::process::remove_when_interrupted(&place.path)?;
-    let mut config = wire_config(args, &place.path);
+    let seats = Seats::choose(args.durability, &place.path)?;
+    let measured = args.seconds * (TURNS * ROWS.len() as u64) as f64;
+    let transfers =
+        (measured * ROUND_TRIPS_A_SECOND) as u64 + TURNS * ROWS.len() as u64 * WARM_UP * 2;
+    let mut config = seats.config(args, &place.path, transfers)?;
     config.gateway.connections = wanted as usize;
-    let cores = yardstick::cores();
     let node = start(&config, &place.path)?;
-    yardstick::pin(cores.first().copied());
-    let spins = args.durability == Durability::Process;
+    seats.pin_client();
+    let spins = args.durability == Durability::Process && seats.apart();
     let accounts = args.accounts.min(100_000);
     let mut wire =
         Wire::open(node.address, accounts, args.seed, spins).map_err(CliError::failed)?;
@@ -50,7 +58,8 @@ pub(super) fn run(args: &Args) -> Result<Report, CliError> {
                 crowd.fill(count as usize).map_err(io)?;
             }
             let per_second = if at == 2 { args.reconnect_storm } else { 0 };
-            wire.round_trips(200).map_err(CliError::failed)?;
+            wire.round_trips(WARM_UP as usize)
+                .map_err(CliError::failed)?;
             let latency = wire
                 .round_trips_beside(interval, &mut crowd, per_second)
                 .map_err(CliError::failed)?;

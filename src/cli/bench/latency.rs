@@ -1,11 +1,12 @@
 //! `bench latency`: what a command takes, planned moment to reply, at one offered rate after the other
 //! until the node does not keep up; as a table, JSON, pictures and an HDR log.
 
-use super::{Args, Report, open, place, wire_config};
+use super::seats::Seats;
+use super::{Args, Report, open, place};
 use crate::bench::latency::{
     LADDER, Step, climb, draw_distributions, draw_over_load, write_hdr_log,
 };
-use crate::bench::{human, percentiles, yardstick};
+use crate::bench::{human, percentiles};
 use crate::cli::CliError;
 use crate::cli::terminal::grouped;
 use crate::node::Node;
@@ -22,16 +23,19 @@ pub(super) fn run(args: &Args) -> Result<Report, CliError> {
         rates => rates,
     };
     let place = place(args)?;
-    let cores = yardstick::cores();
+    let seats = Seats::choose(args.durability, &place.path)?;
     // The node runs in this process, so that its journaler can say when it did what; the client is on
     // another core and speaks TCP as ever.
-    let mut config = wire_config(args, &place.path);
-    config.limits.transfers = 1 << 24;
+    let config = seats.config(args, &place.path, commands(rates, args.seconds))?;
     let node = Node::start(&config).map_err(CliError::failed)?;
     let greeting = node.to_string();
-    yardstick::pin(cores.first().copied());
-    let spin = cores.len() > 1;
-    let mut wire = open(args, node.address(), args.accounts.min(100_000), spin)?;
+    seats.pin_client();
+    let mut wire = open(
+        args,
+        node.address(),
+        args.accounts.min(100_000),
+        seats.apart(),
+    )?;
     if !args.json {
         say!("{greeting}");
         say!("{}", head());
@@ -69,6 +73,15 @@ pub(super) fn run(args: &Args) -> Result<Report, CliError> {
         "steps": steps.iter().map(to_json).collect::<Vec<_>>(),
     });
     Ok((lines, value))
+}
+
+/// Transfers of a climb, each step with the tenth that warms up.
+fn commands(rates: &[u64], seconds: f64) -> u64 {
+    let step = |rate: &u64| {
+        let count = (*rate as f64 * seconds).ceil() as u64;
+        count + (count / 10).max(1)
+    };
+    rates.iter().map(step).sum()
 }
 
 /// The second picture's name: `a.svg` and `a-percentiles.svg`.

@@ -10,7 +10,7 @@ use crate::bench::workload::Transfers;
 use crate::cli::CliError;
 use crate::config::{Config, Durability};
 use crate::node::Node;
-use crate::pipeline::threads::CoreChoice;
+use crate::pipeline::threads::{CoreChoice, IdleMode};
 use serde_json::{Value, json};
 
 /// Commands in flight of each row: from a few in a batch to full ones.
@@ -19,7 +19,7 @@ const IN_FLIGHT: [usize; 3] = [16, 128, 1_024];
 const PAIRS: usize = 200;
 const ACCOUNTS: u64 = 10_000;
 /// Rows beyond `--commands`, for what warms up and the last slices.
-const SLACK: u64 = 1_000_000;
+const SLACK: u64 = 2_000_000;
 
 pub(super) fn run(args: &Args) -> Result<Report, CliError> {
     let mut lines = vec![format!(
@@ -50,6 +50,8 @@ fn measure(args: &Args, in_flight: usize) -> Result<Pairs, CliError> {
             dir: place.path.join("node"),
             durability: Durability::Process,
             cores: CoreChoice::List(vec![cores.node]),
+            // As on few cores, however many there are: a node that only spins has no turns to count.
+            idle: IdleMode::Sleep,
             ..wire_config(args, &place.path)
         };
         config.limits.transfers = room(args.commands + SLACK);

@@ -1,6 +1,7 @@
 //! The open loop of `bench wire --rate`: the node, and by turns a raw echo at the same rate, so that a
 //! reader sees which part of the tail is the machine's.
 
+use super::seats::Seats;
 use super::{Args, Place, quantiles, ratio_at};
 use crate::bench::echo::Echo;
 use crate::bench::lines::{COMMAND_BYTES, Lines, Paced, Peer};
@@ -10,10 +11,17 @@ use crate::bench::workload::Transfers;
 use crate::bench::yardstick::RawAppend;
 use crate::cli::CliError;
 use crate::config::Durability;
+use crate::process::NodeProcess;
 use serde_json::{Value, json};
 
 /// Times that node and echo take turns.
 const TURNS: u64 = 5;
+
+/// Transfers of all turns: five seconds' worth, or `--commands`.
+pub(super) fn commands(args: &Args) -> u64 {
+    let all = args.commands.min(args.rate.saturating_mul(5));
+    all.div_ceil(TURNS) * TURNS
+}
 
 /// What both did at one rate.
 pub(super) struct OpenLoop {
@@ -24,21 +32,24 @@ pub(super) struct OpenLoop {
 }
 
 impl OpenLoop {
-    /// Measures both at `--rate`; the echo on `core`, where the node is, which sleeps meanwhile.
+    /// Measures both at `--rate`; the echo on a core of the node, which is paused meanwhile.
     pub(super) fn measure(
         args: &Args,
         place: &Place,
+        node: &NodeProcess,
         wire: &mut Wire,
-        core: Option<usize>,
+        seats: &Seats,
     ) -> Result<OpenLoop, CliError> {
         let failed = |error: std::io::Error| CliError::Failed(format!("yardstick: {error}"));
         let syncs = args.durability == Durability::Disk;
         let disk = syncs.then(|| RawAppend::prepare(&place.path, COMMAND_BYTES));
-        let echo = Echo::start(core, disk.transpose().map_err(failed)?).map_err(failed)?;
+        let core = if syncs { seats.journal() } else { seats.door() };
+        let echo = Echo::start(Some(core), disk.transpose().map_err(failed)?).map_err(failed)?;
         let workload = Transfers::new(args.accounts.min(100_000), args.seed);
-        let mut lines = Lines::new(echo.address(), Peer::Echo, workload, true).map_err(failed)?;
+        let mut lines =
+            Lines::new(echo.address(), Peer::Echo, workload, seats.apart()).map_err(failed)?;
         lines.connect(1).map_err(CliError::failed)?;
-        let count = args.commands.min(args.rate * 5).div_ceil(TURNS);
+        let count = commands(args) / TURNS;
         let mut ours: Option<Stages> = None;
         let mut raw = Paced::new();
         for _ in 0..TURNS {
@@ -47,10 +58,10 @@ impl OpenLoop {
                 Some(ours) => add(ours, &stages),
                 None => ours = Some(stages),
             }
-            let paced = lines
-                .open_loop(count, args.rate, usize::MAX)
-                .map_err(CliError::failed)?;
-            raw.add(&paced);
+            node.pause();
+            let paced = lines.open_loop(count, args.rate, usize::MAX);
+            node.resume();
+            raw.add(&paced.map_err(CliError::failed)?);
         }
         Ok(OpenLoop {
             rate: args.rate,

@@ -14,7 +14,7 @@ use crate::cli::CliError;
 use crate::cli::terminal::grouped;
 use crate::config::{Config, Durability};
 use crate::node::Node;
-use crate::pipeline::threads::CoreChoice;
+use crate::pipeline::threads::{CoreChoice, IdleMode};
 use crate::process::allow_open_files;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -146,6 +146,8 @@ fn contestants(args: &Args, place: &Place, cores: &Cores) -> Result<[Contestant;
             dir: place.path.join(durability.to_string()),
             durability,
             cores: CoreChoice::List(vec![cores.node]),
+            // Whoever is not driven leaves the core to the others, however many cores there are.
+            idle: IdleMode::Sleep,
             ..wire_config(args, &place.path)
         };
         config.gateway.connections = SESSIONS[SESSIONS.len() - 1] * 3;

@@ -1,11 +1,12 @@
 //! `millrace bench snapshot`: what a node's clients feel while a follower writes a snapshot beside it.
 
 use super::replay::BEGUN;
-use super::{Args, CliError, Report, place, quantiles, start, wire_config};
+use super::seats::Seats;
+use super::{Args, CliError, Report, place, quantiles, start};
 use crate::bench::beside::{Interval, Load};
 use crate::bench::restart::{self, Snapshot};
 use crate::bench::venue::Venue;
-use crate::bench::{human, percentiles, yardstick};
+use crate::bench::{human, percentiles};
 use crate::config::Config;
 use crate::engine::Limits;
 use hdrhistogram::Histogram;
@@ -28,9 +29,10 @@ pub(super) fn run(args: &Args) -> Result<Report, CliError> {
     let rounds = args.rounds.unwrap_or(ROUNDS).max(1);
     let place = place(args)?;
     crate::process::remove_when_interrupted(&place.path)?;
+    let seats = Seats::choose(args.durability, &place.path)?;
     let config = Config {
         limits: limits(args, rate, rounds),
-        ..wire_config(args, &place.path)
+        ..seats.config(args, &place.path, 0)?
     };
     let mut venue = Box::new(Venue::new(args.accounts, args.resting, args.seed));
     let made = crate::bench::replay::make(&config.dir, venue.as_mut(), 0, BEGUN)
@@ -41,7 +43,7 @@ pub(super) fn run(args: &Args) -> Result<Report, CliError> {
         restart::snapshot(&config.dir, &config.limits, made.commands).map_err(CliError::Failed)?;
     let node = start(&config, &place.path)?;
     // The client and what it starts stay off the node's core.
-    yardstick::pin(yardstick::cores().first().copied());
+    seats.pin_client();
     let mut load = Load::connect(node.address, venue, rate).map_err(CliError::failed)?;
     load.offer(after(WARM_UP)).map_err(CliError::failed)?;
     let mut measured = Vec::new();
