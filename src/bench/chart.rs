@@ -27,11 +27,11 @@ pub struct Labels<'a> {
 /// # Errors
 /// What kept the file from being written.
 pub fn draw_growth(path: &Path, labels: &Labels<'_>, series: &[Series<'_>]) -> Result<(), String> {
-    let all = || series.iter().flat_map(|series| series.points);
-    let (low, high) = all().fold((f64::MAX, f64::MIN), |(low, high), (x, _)| {
-        (low.min(*x), high.max(*x))
-    });
-    let top = all().fold(0.0f64, |top, (_, y)| top.max(*y)) * 1.15;
+    let cannot = |why| format!("cannot draw {}: {why}", path.display());
+    let (low, high) = bounds(series, |(x, _)| *x).map_err(cannot)?;
+    let (_, top) = bounds(series, |(_, y)| *y).map_err(cannot)?;
+    let (low, high) = logarithmic(low, high).map_err(cannot)?;
+    let top = top.max(1.0) * 1.15;
     let draw = || -> Result<(), Box<dyn std::error::Error>> {
         let root = SVGBackend::new(path, (760, 420)).into_drawing_area();
         root.fill(&WHITE)?;
@@ -88,15 +88,12 @@ fn draw_latencies(
     series: &[Series<'_>],
     x_label: &dyn Fn(f64) -> String,
 ) -> Result<(), String> {
-    let all = || series.iter().flat_map(|series| series.points);
-    let bounds = |of: fn(&(f64, f64)) -> f64| {
-        all().fold((f64::MAX, f64::MIN), |(low, high), point| {
-            (low.min(of(point)), high.max(of(point)))
-        })
-    };
-    let (left, right) = bounds(|(x, _)| *x);
-    let (low, high) = bounds(|(_, y)| *y);
+    let cannot = |why| format!("cannot draw {}: {why}", path.display());
+    let (left, right) = bounds(series, |(x, _)| *x).map_err(cannot)?;
+    let (low, high) = bounds(series, |(_, y)| *y).map_err(cannot)?;
+    let (left, right) = logarithmic(left, right).map_err(cannot)?;
     let bottom = 10f64.powf(low.max(1.0).log10().floor());
+    let top = high.max(bottom) * 1.5;
     let draw = || -> Result<(), Box<dyn std::error::Error>> {
         let root = SVGBackend::new(path, (760, 420)).into_drawing_area();
         root.fill(&WHITE)?;
@@ -105,10 +102,7 @@ fn draw_latencies(
             .margin(12)
             .x_label_area_size(44)
             .y_label_area_size(70)
-            .build_cartesian_2d(
-                (left..right.max(left * 2.0)).log_scale(),
-                (bottom..high * 1.5).log_scale(),
-            )?;
+            .build_cartesian_2d((left..right).log_scale(), (bottom..top).log_scale())?;
         chart
             .configure_mesh()
             .light_line_style(BLACK.mix(0.06))
@@ -122,6 +116,29 @@ fn draw_latencies(
         Ok(())
     };
     draw().map_err(|error| format!("cannot draw {}: {error}", path.display()))
+}
+
+/// The least and the largest of all points; no axis is laid over none, or over what is no number: the
+/// search for its ticks would not end.
+fn bounds(series: &[Series<'_>], of: fn(&(f64, f64)) -> f64) -> Result<(f64, f64), &'static str> {
+    let all = || series.iter().flat_map(|series| series.points).map(of);
+    if !all().all(f64::is_finite) {
+        return Err("a point is no number");
+    }
+    match all().next() {
+        Some(first) => Ok(all().fold((first, first), |(low, high), value| {
+            (low.min(value), high.max(value))
+        })),
+        None => Err("too few values for one point"),
+    }
+}
+
+/// The bounds of a logarithmic axis: from above zero, and over something.
+fn logarithmic(low: f64, high: f64) -> Result<(f64, f64), &'static str> {
+    match low > 0.0 {
+        true => Ok((low, high.max(low * 2.0))),
+        false => Err("a logarithmic axis has no zero"),
+    }
 }
 
 /// Draws the lines, with dots of so many pixels on their points, and the box that names them.
@@ -214,5 +231,29 @@ mod tests {
         draw_percentiles(&path, &labels, &series).unwrap();
         assert!(std::fs::read_to_string(&path).unwrap().contains("99.9 %"));
         assert!(draw_load(Path::new("/nowhere/a.svg"), &labels, &series).is_err());
+        // One point alone, or a latency of none, is drawn; none, or what is no number, is refused.
+        for points in [&[(1e3, 5e4)][..], &[(1e3, 0.0), (2e3, 0.0)]] {
+            let series = [Series {
+                name: "p50",
+                points,
+            }];
+            draw_load(&path, &labels, &series).unwrap();
+            draw_growth(&path, &labels, &series).unwrap();
+        }
+        let bad = [
+            &[][..],
+            &[(1e3, f64::NAN), (2e3, 1.0)],
+            &[(1e3, 1.0), (2e3, f64::NAN), (3e3, 1.0)],
+            &[(1e3, f64::INFINITY)],
+            &[(0.0, 1.0), (1.0, 1.0)],
+        ];
+        for points in bad {
+            let series = [Series {
+                name: "p50",
+                points,
+            }];
+            assert!(draw_load(&path, &labels, &series).is_err(), "{points:?}");
+            assert!(draw_growth(&path, &labels, &series).is_err(), "{points:?}");
+        }
     }
 }

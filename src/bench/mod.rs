@@ -43,6 +43,20 @@ pub fn percentiles(histogram: &Histogram<u64>) -> Value {
     })
 }
 
+/// Whether at least ten values lie beyond the quantile: of fewer it says how one of them fell.
+pub fn has_tail(histogram: &Histogram<u64>, quantile: f64) -> bool {
+    // Not quite ten, for 1 - 0.999 is not quite a thousandth.
+    histogram.len() as f64 * (1.0 - quantile) > 9.999_999
+}
+
+/// The value at a quantile for people, or "-" without [a tail](has_tail).
+pub fn human_at(histogram: &Histogram<u64>, quantile: f64) -> String {
+    match has_tail(histogram, quantile) {
+        true => human(histogram.value_at_quantile(quantile)),
+        false => "-".into(),
+    }
+}
+
 /// Nanoseconds for people: three digits and a unit.
 pub fn human(ns: u64) -> String {
     match ns {
@@ -97,6 +111,8 @@ pub fn machine_now() -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn load_and_stolen_time_are_of_the_system() {
         let stat = "cpu  50 0 20 100 5 0 5 20 7 0\ncpu0 1 2 3\n";
@@ -104,5 +120,20 @@ mod tests {
             super::business("0.50 1.25 2.00 1/234 5678\n", stat),
             "load average 0.50 1.25 2.00, 10.00 % stolen since boot"
         );
+    }
+
+    #[test]
+    fn a_percentile_has_ten_values_beyond_it_or_is_not_printed() {
+        let mut latency = histogram();
+        latency.record_n(1_000, 9_999).unwrap();
+        assert_eq!(human_at(&latency, 0.999), "-");
+        latency.record(1_000).unwrap();
+        assert_eq!(human_at(&latency, 0.999), "1000 ns");
+        latency.reset();
+        latency.record_n(1_000, 900).unwrap();
+        assert_eq!(human_at(&latency, 0.5), "1000 ns");
+        assert_eq!(human_at(&latency, 0.99), "-");
+        latency.record_n(1_000, 100).unwrap();
+        assert_eq!(human_at(&latency, 0.99), "1000 ns");
     }
 }

@@ -19,7 +19,9 @@ use crate::bench::chart::{Labels, Series, draw_growth};
 use crate::bench::single::{Single, Singles};
 use crate::bench::wire::Wire;
 use crate::bench::workload::{Cancels, Orders, Payments, Queued, Transfers, TwoPhase, Workload};
-use crate::bench::{engine, human, journal, machine_now, percentiles, pipeline, yardstick};
+use crate::bench::{
+    engine, human, human_at, journal, machine_now, percentiles, pipeline, yardstick,
+};
 use crate::config::{Config, Durability};
 use crate::engine::{Limits, Take};
 use crate::node::Node;
@@ -102,14 +104,16 @@ pub(crate) struct Args {
     /// What measuring its stages all the time costs a node: one that is kept full, on and off every 50 ms (wire)
     #[arg(long)]
     stage_times_cost: bool,
-    /// Rates to offer, rising (latency); left out, 1,000 to 2,000,000 a second
+    /// Rates to offer, rising (latency); left out, 1,000 to 2,000,000 a second. The first that the node does
+    /// not keep up with is the last: it does less than 95 % of it, or its last reply comes more than 100 ms after
+    /// the last planned moment
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     rates: Vec<u64>,
     /// How long each rate is offered (latency, plans), each interval of a crowd lasts (wire), or each server
     /// is measured at each point (wire --curve), seconds
     #[arg(long, default_value_t = 2.0, value_parser = seconds)]
     seconds: f64,
-    /// Write the histograms into an HDR log (latency)
+    /// Write the histograms into an HDR log, compressed V2 (latency)
     #[arg(long, value_name = "FILE")]
     hdr: Option<PathBuf>,
     /// Sessions that are connected and idle: one active session's round trips without them, with them, and
@@ -246,30 +250,46 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
             "--chart draws what --curve measures".into(),
         ));
     }
+    if args.hdr.is_some() && args.what != What::Latency {
+        let why = "--hdr holds what millrace bench latency measures";
+        return Err(CliError::Usage(why.into()));
+    }
+    if args
+        .chart
+        .as_ref()
+        .is_some_and(|path| path.extension().is_none_or(|end| end != "svg"))
+    {
+        let why = "--chart draws a file that ends in .svg";
+        return Err(CliError::Usage(why.into()));
+    }
+    for path in args.chart.iter().chain(&args.hdr) {
+        check_writable(path)?;
+    }
     // Before any thread is pinned: a pinned thread sees one core.
     let machine = machine_now();
     if !args.json {
         say!("{machine}");
     }
-    let (lines, value) = match args.what {
+    let full = |report: Report| (report, Ok(()));
+    let ((lines, value), ended): (Report, Ended) = match args.what {
         What::Engine if args.curve => run_curve(args)?,
-        What::Engine => run_engine(args)?,
-        What::Journal => run_journal(args)?,
+        What::Engine => full(run_engine(args)?),
+        What::Journal => full(run_journal(args)?),
         What::Settlement if args.curve => settlement::run_curve(args)?,
-        What::Settlement => settlement::run(args)?,
-        What::Pipeline => run_pipeline(args)?,
+        What::Settlement => full(settlement::run(args)?),
+        What::Pipeline => full(run_pipeline(args)?),
         What::Replay if args.curve => replay::run_curve(args)?,
-        What::Replay => replay::run(args)?,
-        What::Restart => restart::run(args)?,
-        What::Snapshot => snapshot::run(args)?,
+        What::Replay => full(replay::run(args)?),
+        What::Restart => full(restart::run(args)?),
+        What::Snapshot => full(snapshot::run(args)?),
         What::Wire if args.curve => sessions::run_curve(args)?,
-        What::Wire if args.workload == Kind::Ledger => ledger::run(args)?,
-        What::Wire if args.stage_times_cost => observed::run(args)?,
+        What::Wire if args.workload == Kind::Ledger => full(ledger::run(args)?),
+        What::Wire if args.stage_times_cost => full(observed::run(args)?),
         What::Latency => latency::run(args)?,
-        What::Plans => plans::run(args)?,
-        What::Wire if args.stages => run_stages(args)?,
-        What::Wire if args.idle_connections.is_some() => crowd::run(args)?,
-        What::Wire => run_wire(args)?,
+        What::Plans => full(plans::run(args)?),
+        What::Wire if args.stages => full(run_stages(args)?),
+        What::Wire if args.idle_connections.is_some() => full(crowd::run(args)?),
+        What::Wire => full(run_wire(args)?),
     };
     if args.json {
         say!("{:#}", json!({ "machine": machine, "result": value }));
@@ -278,7 +298,21 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
             say!("{line}");
         }
     }
-    Ok(())
+    ended
+}
+
+/// Whether a file can be written that a long run would write at its end. What it holds stays until then.
+fn check_writable(path: &Path) -> Result<(), CliError> {
+    let is_new = !path.exists();
+    let open = std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path);
+    open.and_then(|_| match is_new {
+        true => std::fs::remove_file(path),
+        false => Ok(()),
+    })
+    .map_err(|error| CliError::Failed(format!("cannot write {}: {error}", path.display())))
 }
 
 /// How many times something short is measured.
@@ -287,6 +321,9 @@ fn rounds(args: &Args) -> usize {
 }
 
 type Report = (Vec<String>, Value);
+
+/// What went wrong after there was something to report: the end of a run, or its files.
+type Ended = Result<(), CliError>;
 
 /// Times that ours and the yardstick take turns (wire).
 const ROUNDS_IN_TURN: usize = 10;
@@ -384,9 +421,9 @@ fn checked_limits(args: &Args) -> Result<Limits, CliError> {
 fn quantiles(latency: &Histogram<u64>) -> String {
     format!(
         "p50 {} p99 {} p99.9 {} max {}",
-        human(latency.value_at_quantile(0.5)),
-        human(latency.value_at_quantile(0.99)),
-        human(latency.value_at_quantile(0.999)),
+        human_at(latency, 0.5),
+        human_at(latency, 0.99),
+        human_at(latency, 0.999),
         human(latency.max())
     )
 }
@@ -481,7 +518,7 @@ fn resident_bytes() -> u64 {
 const ACCOUNTS: [u64; 5] = [1_000, 10_000, 100_000, 1_000_000, 10_000_000];
 const RESTING: [u64; 5] = [100, 1_000, 10_000, 100_000, 1_000_000];
 
-fn run_curve(args: &Args) -> Result<Report, CliError> {
+fn run_curve(args: &Args) -> Result<(Report, Ended), CliError> {
     let is_orders = args.workload == Kind::Orders;
     if matches!(args.workload, Kind::Ledger | Kind::Cancels | Kind::Single) {
         let why = "--curve is over accounts or resting orders: no curve of this workload";
@@ -508,7 +545,7 @@ fn run_curve(args: &Args) -> Result<Report, CliError> {
             "orders resting",
             "What an order command costs as the book grows",
         ),
-        false => ("accounts", "What a transfer costs as accounts grow"),
+        false => ("accounts", accounts_title(args.workload)),
     };
     let first = points[0].1;
     let lines = points.iter().map(|(size, ns)| {
@@ -518,6 +555,7 @@ fn run_curve(args: &Args) -> Result<Report, CliError> {
             ns / first
         )
     });
+    let mut ended = Ok(());
     if let Some(path) = &args.chart {
         let points: Vec<(f64, f64)> = points.iter().map(|(x, y)| (*x as f64, *y)).collect();
         let name = format!("{:?}, engine alone", args.workload).to_lowercase();
@@ -530,13 +568,23 @@ fn run_curve(args: &Args) -> Result<Report, CliError> {
             name: &name,
             points: &points,
         }];
-        draw_growth(path, &labels, &series).map_err(CliError::Failed)?;
+        ended = draw_growth(path, &labels, &series).map_err(CliError::Failed);
     }
     let value: Vec<Value> = points
         .iter()
         .map(|(size, ns)| json!({ what.replace(' ', "_"): size, "ns_per_command": ns }))
         .collect();
-    Ok((lines.collect(), json!(value)))
+    Ok(((lines.collect(), json!(value)), ended))
+}
+
+/// What a curve over accounts is called.
+fn accounts_title(workload: Kind) -> &'static str {
+    match workload {
+        Kind::Payments => "What a payment costs as accounts grow",
+        Kind::Queued => "What a payment that waits costs as accounts grow",
+        Kind::TwoPhase => "What a two-phase transfer costs as accounts grow",
+        _ => "What a transfer costs as accounts grow",
+    }
 }
 
 /// The directory the benchmark writes to, gone when dropped unless it was named.

@@ -2,7 +2,7 @@
 //! looked at.
 
 use serde_json::Value;
-use std::process::Command;
+use std::process::{Command, Output};
 
 fn bench(args: &[&str]) -> Value {
     let output = Command::new(env!("CARGO_BIN_EXE_millrace"))
@@ -178,4 +178,55 @@ fn a_pipeline_may_measure_its_stages() {
     }
     let one = ["pipeline", "--accounts", "100", "--commands", "1"];
     assert_eq!(bench(&one)["events"], 1);
+}
+
+fn output(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_millrace"))
+        .arg("bench")
+        .args(args)
+        .output()
+        .expect("it starts")
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_refused_before_the_run() {
+    let refused = [
+        (&["latency", "--hdr", "/nowhere/a.hlog"][..], 1),
+        (&["latency", "--chart", "/nowhere/a.svg"], 1),
+        (&["replay", "--curve", "--chart", "/nowhere/a.svg"], 1),
+        (&["engine", "--curve", "--chart", "a.png"], 2),
+        (&["engine", "--hdr", "a.hlog"], 2),
+    ];
+    for (args, code) in refused {
+        let output = output(args);
+        assert_eq!(output.status.code(), Some(code), "{args:?}");
+        assert!(output.stdout.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn what_is_too_little_to_draw_is_printed_and_logged() {
+    let dir = tempfile::tempdir().unwrap();
+    let [chart, hdr] = ["a.svg", "a.hlog"].map(|name| dir.path().join(name));
+    let output = output(&[
+        "latency",
+        "--durability",
+        "process",
+        "--rates",
+        "100",
+        "--seconds",
+        "0.05",
+        "--chart",
+        chart.to_str().unwrap(),
+        "--hdr",
+        hdr.to_str().unwrap(),
+        "--json",
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("too few values"), "{errors}");
+    let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(value["result"]["steps"][0]["total"]["count"], 5);
+    let log = std::fs::read_to_string(&hdr).unwrap();
+    assert_eq!(log.matches(",HISTFAAA").count(), 7, "{log}");
 }

@@ -2,11 +2,11 @@
 //! until the node does not keep up; as a table, JSON, pictures and an HDR log.
 
 use super::seats::Seats;
-use super::{Args, Report, open, place};
+use super::{Args, Ended, Report, open, place};
 use crate::bench::latency::{
     LADDER, Step, climb, draw_distributions, draw_over_load, write_hdr_log,
 };
-use crate::bench::{human, percentiles};
+use crate::bench::{human, human_at, percentiles};
 use crate::cli::CliError;
 use crate::cli::terminal::grouped;
 use crate::node::Node;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub(super) fn run(args: &Args) -> Result<Report, CliError> {
+pub(super) fn run(args: &Args) -> Result<(Report, Ended), CliError> {
     if args.rates.windows(2).any(|pair| pair[0] >= pair[1]) {
         return Err(CliError::Usage("--rates must rise".into()));
     }
@@ -41,21 +41,27 @@ pub(super) fn run(args: &Args) -> Result<Report, CliError> {
         say!("{}", head());
     }
     let time = Duration::from_secs_f64(args.seconds);
-    let steps = climb(&mut wire, node.progress(), rates, time, |step| {
+    let (steps, ended) = climb(&mut wire, node.progress(), rates, time, |step| {
         if !args.json {
             say!("{}", line(step));
         }
-    })
-    .map_err(CliError::failed)?;
+    });
+    let mut ended = ended.map_err(CliError::failed);
+    let Some(first) = steps.first() else {
+        return Err(ended.err().unwrap_or(CliError::ReaderGone));
+    };
+    // What is measured is told, whatever comes of the node and of the files.
     drop(wire);
-    node.stop();
-    let mut lines = vec![stage_head(&steps[0])];
+    if ended.is_ok() {
+        node.stop();
+    }
+    let mut lines = vec![stage_head(first)];
     lines.extend(steps.iter().map(stage_line));
-    if steps.last().is_some_and(Step::kept_up) {
+    if ended.is_ok() && steps.last().is_some_and(Step::kept_up) {
         lines.push("the node kept up with every rate".into());
     }
     if let Some(path) = &args.hdr {
-        write_hdr_log(path, &steps).map_err(CliError::Failed)?;
+        ended = ended.and(write_hdr_log(path, &steps).map_err(CliError::Failed));
     }
     if let Some(path) = &args.chart {
         let over = if args.shared_memory {
@@ -64,15 +70,16 @@ pub(super) fn run(args: &Args) -> Result<Report, CliError> {
             "TCP"
         };
         let title = format!("One transfer over {over}, durability {}", args.durability);
-        draw_over_load(path, &title, &steps).map_err(CliError::Failed)?;
-        draw_distributions(&beside(path), &title, &steps).map_err(CliError::Failed)?;
+        let drawn = draw_over_load(path, &title, &steps)
+            .and_then(|()| draw_distributions(&beside(path), &title, &steps));
+        ended = ended.and(drawn.map_err(CliError::Failed));
     }
     let value = json!({
         "durability": args.durability.to_string(),
         "node": greeting,
         "steps": steps.iter().map(to_json).collect::<Vec<_>>(),
     });
-    Ok((lines, value))
+    Ok(((lines, value), ended))
 }
 
 /// Transfers of a climb, each step with the tenth that warms up.
@@ -103,9 +110,9 @@ fn line(step: &Step) -> String {
         "{:>11} {:>11} {:>10} {:>10} {:>10} {:>10} {:>10}",
         grouped(step.offered),
         grouped(step.journey.per_second as u64),
-        human(total.value_at_quantile(0.5)),
-        human(total.value_at_quantile(0.99)),
-        human(total.value_at_quantile(0.999)),
+        human_at(total, 0.5),
+        human_at(total, 0.99),
+        human_at(total, 0.999),
         human(total.max()),
         grouped(step.journey.in_flight_peak as u64),
     )
@@ -137,6 +144,7 @@ fn to_json(step: &Step) -> Value {
         "offered_per_second": step.offered,
         "done_per_second": step.journey.per_second,
         "kept_up": step.kept_up(),
+        "drained_in_ns": step.drained_in().as_nanos() as u64,
         "in_flight_peak": step.journey.in_flight_peak,
         "total": percentiles(&step.journey.total),
         "total_mean_ns": step.journey.total.mean(),

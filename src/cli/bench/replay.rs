@@ -1,6 +1,6 @@
 //! `millrace bench replay`: how fast a journal becomes state again.
 
-use super::{Args, CliError, Kind, Report, place, workload};
+use super::{Args, CliError, Ended, Kind, Report, place, workload};
 use crate::bench::chart::{Labels, Series, draw_growth};
 use crate::bench::replay::{self, Made, Rows};
 use crate::engine::{Engine, Limits, Take};
@@ -126,7 +126,7 @@ fn per_second(followed: &Followed) -> f64 {
 }
 
 /// The same journal from its first 100,000 commands to all of them, for payments and orders.
-pub(super) fn run_curve(args: &Args) -> Result<Report, CliError> {
+pub(super) fn run_curve(args: &Args) -> Result<(Report, Ended), CliError> {
     let mut sizes: Vec<u64> = std::iter::successors(Some(SMALLEST), |size| Some(size * 10))
         .take_while(|size| *size < args.commands)
         .collect();
@@ -160,6 +160,7 @@ pub(super) fn run_curve(args: &Args) -> Result<Report, CliError> {
         }
         all.push((name, points));
     }
+    let mut ended = Ok(());
     if let Some(path) = &args.chart {
         let labels = Labels {
             title: "What a command costs in replay as the journal grows",
@@ -170,7 +171,7 @@ pub(super) fn run_curve(args: &Args) -> Result<Report, CliError> {
             .iter()
             .map(|(name, points)| Series { name, points })
             .collect();
-        draw_growth(path, &labels, &series).map_err(CliError::Failed)?;
+        ended = draw_growth(path, &labels, &series).map_err(CliError::Failed);
     }
     let value: Vec<Value> = all
         .iter()
@@ -181,5 +182,5 @@ pub(super) fn run_curve(args: &Args) -> Result<Report, CliError> {
             json!({ "workload": name, "points": points.collect::<Vec<_>>() })
         })
         .collect();
-    Ok((lines, json!(value)))
+    Ok(((lines, json!(value)), ended))
 }

@@ -2,7 +2,7 @@
 //! one under `disk`, each beside a raw echo of as many connections and bytes.
 
 use super::ledger::{Cores, on_core};
-use super::{Args, Place, Report, place, room, wire_config};
+use super::{Args, Ended, Place, Report, place, room, wire_config};
 use crate::bench::chart::{Labels, Series, draw_load};
 use crate::bench::echo::Echo;
 use crate::bench::lines::{COMMAND_BYTES, Lines, LinesError, Paced, Peer};
@@ -72,7 +72,7 @@ impl Point {
 /// Sessions, and what each of the four did.
 type Row = (usize, [Point; 4]);
 
-pub(super) fn run_curve(args: &Args) -> Result<Report, CliError> {
+pub(super) fn run_curve(args: &Args) -> Result<(Report, Ended), CliError> {
     let sizes = SESSIONS.map(|sessions| sessions.min(args.sessions.unwrap_or(usize::MAX)));
     let most = sizes[sizes.len() - 1] as u64;
     // Both ends of every connection, and those of the point before that are still going.
@@ -108,15 +108,16 @@ pub(super) fn run_curve(args: &Args) -> Result<Report, CliError> {
             node.stop();
         }
     }
-    if let Some(path) = &args.chart {
-        draw(path, &rows)?;
-    }
+    let ended = match &args.chart {
+        Some(path) => draw(path, &rows),
+        None => Ok(()),
+    };
     let value = json!({
         "in_flight": IN_FLIGHT,
         "turns": TURNS,
         "points": rows.iter().map(|row| to_json(row, &rates)).collect::<Vec<_>>(),
     });
-    Ok((Vec::new(), value))
+    Ok(((Vec::new(), value), ended))
 }
 
 /// The four, on the same core; those that are not driven sleep.

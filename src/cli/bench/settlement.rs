@@ -1,6 +1,6 @@
 //! `millrace bench settlement`: entry and algorithms while many payments wait.
 
-use super::{Args, CliError, Report, quantiles};
+use super::{Args, CliError, Ended, Report, quantiles};
 use crate::bench::chart::{Labels, Series, draw_growth};
 use crate::bench::settlement::{Queues, Shape};
 use crate::bench::workload::Payments;
@@ -182,7 +182,7 @@ const SIZES: [u64; 5] = [100, 1_000, 10_000, 100_000, 1_000_000];
 
 /// What entry and algorithms cost as the queues grow, and with --chart two pictures: FILE and, of
 /// the algorithms, FILE with `-runs` in its name.
-pub(super) fn run_curve(args: &Args) -> Result<Report, CliError> {
+pub(super) fn run_curve(args: &Args) -> Result<(Report, Ended), CliError> {
     let mut lines = Vec::new();
     let mut points = Vec::new();
     let mut entry_series: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
@@ -230,26 +230,23 @@ pub(super) fn run_curve(args: &Args) -> Result<Report, CliError> {
         }
         run_series.push((name.to_string(), series));
     }
+    let mut ended = Ok(());
     if let Some(path) = &args.chart {
         let entry = Labels {
             title: "Entry of a payment while others wait, 1,000 accounts",
             x: "payments queued",
             y: "ns",
         };
-        draw(path, &entry, &entry_series)?;
         let runs = Labels {
             title: "Liquidity saving over everything queued, 500 accounts",
             x: "payments queued",
             y: "ns per queued payment",
         };
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        draw(
-            &path.with_file_name(format!("{stem}-runs.svg")),
-            &runs,
-            &run_series,
-        )?;
+        let beside = path.with_file_name(format!("{stem}-runs.svg"));
+        ended = draw(path, &entry, &entry_series).and(draw(&beside, &runs, &run_series));
     }
-    Ok((lines, Value::Array(points)))
+    Ok(((lines, Value::Array(points)), ended))
 }
 
 fn draw(
