@@ -70,7 +70,18 @@ impl Place {
 
     /// What a node recovers: sequence, snapshot it began with, digest.
     fn recovered(&self) -> (u64, Option<u64>, [u8; 32]) {
-        let (inline, recovery) = Inline::open(&self.config).unwrap();
+        // A test beside this one may be starting a process: until that has become another program it holds
+        // whatever locks this process held.
+        let mut opened = Inline::open(&self.config);
+        for _ in 0..200 {
+            match &opened {
+                Err(error) if error.to_string().contains("another process") => {}
+                _ => break,
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            opened = Inline::open(&self.config);
+        }
+        let (inline, recovery) = opened.unwrap();
         (
             recovery.sequence,
             recovery.snapshot,
