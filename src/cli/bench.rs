@@ -587,10 +587,10 @@ fn accounts_title(workload: Kind) -> &'static str {
     }
 }
 
-/// The directory the benchmark writes to, gone when dropped unless it was named.
+/// The directory the benchmark writes to, gone when dropped or interrupted.
 struct Place {
     path: PathBuf,
-    _temporary: Option<tempfile::TempDir>,
+    _temporary: tempfile::TempDir,
 }
 
 fn place(args: &Args) -> Result<Place, CliError> {
@@ -606,9 +606,10 @@ fn place(args: &Args) -> Result<Place, CliError> {
     };
     let made = made
         .map_err(|error| CliError::Failed(format!("cannot make a temporary directory: {error}")))?;
+    crate::process::remove_when_interrupted(made.path())?;
     Ok(Place {
         path: made.path().to_owned(),
-        _temporary: Some(made),
+        _temporary: made,
     })
 }
 

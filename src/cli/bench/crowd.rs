@@ -34,7 +34,6 @@ pub(super) fn run(args: &Args) -> Result<Report, CliError> {
         )));
     }
     let place = place(args)?;
-    crate::process::remove_when_interrupted(&place.path)?;
     let seats = Seats::choose(args.durability, &place.path)?;
     let measured = args.seconds * (TURNS * ROWS.len() as u64) as f64;
     let transfers =

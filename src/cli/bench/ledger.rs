@@ -11,7 +11,7 @@ use crate::cli::terminal::grouped;
 use crate::config::{Config, Durability};
 use crate::engine::Limits;
 use crate::pipeline::threads::{CoreChoice, allowed_cores, nearest_to_disk};
-use crate::process::{NodeProcess, remove_when_interrupted};
+use crate::process::NodeProcess;
 use crate::protocol::command::{Command, ITEMS_MAX, Transfer};
 use crate::protocol::frame::{CommandRef, HEADER_BYTES};
 use crate::protocol::record::unfold;
@@ -137,7 +137,6 @@ fn rows(args: &Args) -> Vec<Row> {
 
 fn run_row(args: &Args, row: &Row) -> Result<Done, CliError> {
     let place = place(args)?;
-    remove_when_interrupted(&place.path)?;
     let text = |error: std::io::Error| CliError::Failed(format!("yardstick: {error}"));
     let cores = Cores::choose(&place.path);
     let node = start_node(args, row, &place, cores.node)?;

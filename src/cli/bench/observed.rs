@@ -44,7 +44,6 @@ fn measure(args: &Args, in_flight: usize) -> Result<Pairs, CliError> {
     let mut pairs = Pairs::default();
     for seed in args.seed.. {
         let place = place(args)?;
-        crate::process::remove_when_interrupted(&place.path)?;
         let cores = Cores::choose(&place.path);
         let mut config = Config {
             dir: place.path.join("node"),

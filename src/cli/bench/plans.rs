@@ -14,7 +14,7 @@ use crate::engine::Limits;
 use crate::pipeline::threads::{
     CoreChoice, Layout, ThreadPlan, Wish, allowed_cores, nearest_to_disk,
 };
-use crate::process::{NodeProcess, remove_when_interrupted};
+use crate::process::NodeProcess;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
@@ -95,7 +95,6 @@ fn accounts(args: &Args) -> u64 {
 /// Starts a node for each layout and lets them take turns; those whose turn it is not are stopped.
 fn over_the_wire(args: &Args, durability: Durability) -> Result<Vec<Row>, CliError> {
     let place = place(args)?;
-    remove_when_interrupted(&place.path)?;
     let turn = turn(args, durability);
     let (mut rows, mut nodes, mut wires) = (Vec::<Row>::new(), Vec::new(), Vec::new());
     for layout in Layout::ALL {
@@ -235,7 +234,6 @@ fn stages_alone(
     cores: &Cores,
 ) -> Result<Costs, CliError> {
     let place = place(args)?;
-    remove_when_interrupted(&place.path)?;
     let commands = args.commands.min(1_000_000);
     let config = config(args, durability, &place.path, commands + commands / 10);
     let load = Load {

@@ -20,7 +20,6 @@ const SMALLEST: u64 = 100_000;
 /// A journal from 100,000 commands to as many as asked for, replayed several times over.
 pub(super) fn run(args: &Args) -> Result<Report, CliError> {
     let place = place(args)?;
-    crate::process::remove_when_interrupted(&place.path)?;
     let dir = place.path.join("replay");
     let made = make(args, &dir)?;
     let read = replay::read(&dir, made.commands).map_err(CliError::Failed)?;

@@ -15,7 +15,6 @@ pub(super) fn run(args: &Args) -> Result<Report, CliError> {
         return Err(CliError::Usage(why.into()));
     }
     let place = place(args)?;
-    crate::process::remove_when_interrupted(&place.path)?;
     let config = Config {
         dir: place.path.join("restart"),
         listen: ([127, 0, 0, 1], 0).into(),

@@ -83,7 +83,6 @@ pub(super) fn run_curve(args: &Args) -> Result<(Report, Ended), CliError> {
         )));
     }
     let place = place(args)?;
-    crate::process::remove_when_interrupted(&place.path)?;
     let cores = Cores::choose(&place.path);
     let mut four = contestants(args, &place, &cores)?;
     if !args.json {

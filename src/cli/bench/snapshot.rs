@@ -28,7 +28,6 @@ pub(super) fn run(args: &Args) -> Result<Report, CliError> {
     let rate = if args.rate == 0 { RATE } else { args.rate };
     let rounds = args.rounds.unwrap_or(ROUNDS).max(1);
     let place = place(args)?;
-    crate::process::remove_when_interrupted(&place.path)?;
     let seats = Seats::choose(args.durability, &place.path)?;
     let config = Config {
         limits: limits(args, rate, rounds),
