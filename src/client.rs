@@ -153,6 +153,11 @@ impl Client {
         self.session
     }
 
+    /// From now on replies are waited for by spinning, or not: [`Options::spin`].
+    pub fn spin(&mut self, on: bool) {
+        self.options.spin = on;
+    }
+
     /// Commands and queries without their last event yet.
     pub fn in_flight(&self) -> usize {
         self.flight.entries.len()

@@ -142,6 +142,11 @@ impl Wire {
         }
     }
 
+    /// From now on the client spins, or sleeps until replies come.
+    pub fn spin(&mut self, on: bool) {
+        self.client.spin(on);
+    }
+
     /// Round trips of single transfers, one in flight.
     pub fn round_trips(&mut self, count: usize) -> Result<Histogram<u64>, WireError> {
         let mut latency = histogram();
