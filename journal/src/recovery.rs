@@ -80,7 +80,8 @@ pub(crate) struct Survey {
 }
 
 /// Reads the journal and judges it; `None` when there is none. Of segments that end before
-/// `check_from` only labels and links are checked, but of the last before it, whose end may be in doubt.
+/// `check_from` only labels and links are checked, but where the roll that closed one may not have been
+/// committed.
 ///
 /// `checked` hears, segment by segment, up to which record everything is in order: those records stay,
 /// whatever is found behind them, unless the journal is refused.
@@ -174,15 +175,12 @@ impl<'a> Walk<'a> {
     /// be lost although name and link of the next survived: who passed over that would append behind a
     /// gap.
     fn skip_to(&mut self, sequence: u64) -> Result<(), Problem> {
-        while sequence > 1 && self.index + 1 < self.last {
+        while sequence > 1 && self.index < self.last {
             let next = self.open(self.index + 1)?;
             let LinkState::Good(link) = next.link() else {
                 return Ok(());
             };
-            let LinkState::Good(behind) = self.open(self.index + 2)?.link() else {
-                return Ok(());
-            };
-            if link.first_sequence > sequence || behind.watermark < link.first_sequence {
+            if link.first_sequence > sequence || !self.was_committed(&next, &link)? {
                 return Ok(());
             }
             let passed = self.open(self.index)?;
@@ -198,6 +196,23 @@ impl<'a> Walk<'a> {
             self.index += 1;
         }
         Ok(())
+    }
+
+    /// Whether something in `segment`, or the link of the one behind it, says that its first record had been
+    /// durable, and so all that was written before it.
+    fn was_committed(&mut self, segment: &Segment, link: &Link) -> Result<bool, Problem> {
+        let mut place = segment.first_place(link.first_sequence);
+        while let Look::Frame(header) = segment::look(segment.map(), segment.key, place) {
+            if header.watermark >= link.first_sequence {
+                return Ok(true);
+            }
+            place = place.after(&header);
+        }
+        if segment.label.index == self.last {
+            return Ok(false);
+        }
+        let behind = self.open(segment.label.index + 1)?;
+        Ok(matches!(behind.link(), LinkState::Good(its) if its.watermark >= link.first_sequence))
     }
 
     /// Checks the next segment and moves the end of the valid prefix over it.
