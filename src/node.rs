@@ -12,7 +12,7 @@ use crate::config::{Config, ConfigError, Durability};
 use crate::engine::{Engine, Take};
 use crate::gateway::Gateway;
 use crate::pipeline::threads::{
-    CoreError, Idle, Layout, Signal, ThreadPlan, nearest_to_disk, pin, within,
+    CoreError, Idle, Layout, Signal, ThreadPlan, journal_near_disk, pin, within,
 };
 use crate::pipeline::{Executor, Ingress, Journaler, Pipeline, Responder, Signals};
 use crate::replay::recovery::{self, Listener, RecoverError, Recovery};
@@ -137,13 +137,8 @@ impl Node {
             Ok((parts, recovery))
         })
         .map_err(StartError::Recover)?;
-        let choices = plan.journal_choices();
-        if wish.syncs && choices.len() > 1 {
-            // Only an improvement: a disk that cannot be probed will say so to the journal.
-            let nearest = nearest_to_disk(&config.dir, &choices);
-            if let Ok(Some(core)) = nearest {
-                plan.journal_on(core);
-            }
+        if wish.syncs {
+            journal_near_disk(&mut plan, &config.dir);
         }
         let stop = Arc::new(Stop::default());
         let signals = signals_of(plan.layout(), &stop);

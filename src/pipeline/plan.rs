@@ -229,6 +229,14 @@ impl ThreadPlan {
         self.layout
     }
 
+    /// The same cores as a choice of its own, for a node that is to look for no others.
+    pub fn as_choice(&self) -> CoreChoice {
+        match self.cores() {
+            none if none.is_empty() => CoreChoice::Unpinned,
+            cores => CoreChoice::List(cores),
+        }
+    }
+
     /// The cores of the layout's threads, in its order; empty where they are not pinned.
     pub fn cores(&self) -> Vec<usize> {
         self.pinned.iter().map(|core| core.id).collect()

@@ -11,9 +11,7 @@ use crate::cli::CliError;
 use crate::cli::terminal::grouped;
 use crate::config::{Config, Durability};
 use crate::engine::Limits;
-use crate::pipeline::threads::{
-    CoreChoice, Layout, ThreadPlan, Wish, allowed_cores, nearest_to_disk,
-};
+use crate::pipeline::threads::{Layout, ThreadPlan, Wish, allowed_cores, journal_near_disk};
 use crate::process::NodeProcess;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -153,12 +151,8 @@ fn plan(
     };
     let chosen = ThreadPlan::choose(&wish);
     let mut plan = chosen.map_err(|error| CliError::Usage(format!("cores: {error}")))?;
-    let choices = plan.journal_choices();
-    if wish.syncs
-        && choices.len() > 1
-        && let Ok(Some(core)) = nearest_to_disk(dir, &choices)
-    {
-        plan.journal_on(core);
+    if wish.syncs {
+        journal_near_disk(&mut plan, dir);
     }
     Ok(plan)
 }
@@ -173,10 +167,7 @@ fn start_node(
     let commands = turn.rounds as u64 + turn.commands + turn.commands / 10 + turn.paced;
     let config = Config {
         // The node takes the cores that were chosen here, and finds no others.
-        cores: match plan.cores() {
-            none if none.is_empty() => CoreChoice::Unpinned,
-            cores => CoreChoice::List(cores),
-        },
+        cores: plan.as_choice(),
         threads: plan.layout().threads() as u8,
         ..config(args, durability, dir, TURNS * commands)
     };

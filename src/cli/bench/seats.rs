@@ -7,7 +7,7 @@ use crate::bench::yardstick;
 use crate::cli::CliError;
 use crate::config::{Config, Durability};
 use crate::engine::Limits;
-use crate::pipeline::threads::{CoreChoice, ThreadPlan, Wish, allowed_cores, nearest_to_disk};
+use crate::pipeline::threads::{ThreadPlan, Wish, allowed_cores, journal_near_disk};
 use std::path::Path;
 
 /// Transfers beyond those that are counted on.
@@ -28,12 +28,8 @@ impl Seats {
         };
         let chosen = ThreadPlan::choose(&wish);
         let mut plan = chosen.map_err(|error| CliError::Failed(format!("cores: {error}")))?;
-        let choices = plan.journal_choices();
-        if wish.syncs
-            && choices.len() > 1
-            && let Ok(Some(core)) = nearest_to_disk(dir, &choices)
-        {
-            plan.journal_on(core);
+        if wish.syncs {
+            journal_near_disk(&mut plan, dir);
         }
         let client = plan.left().unwrap_or(allowed_cores()[0]);
         Ok(Seats { plan, client })
@@ -73,10 +69,7 @@ impl Seats {
     ) -> Result<Config, CliError> {
         let mut config = wire_config(args, dir);
         // The node takes the cores that were chosen here, and looks for no others.
-        config.cores = match self.plan.cores() {
-            none if none.is_empty() => CoreChoice::Unpinned,
-            cores => CoreChoice::List(cores),
-        };
+        config.cores = self.plan.as_choice();
         config.threads = self.plan.layout().threads() as u8;
         config.limits.transfers = u32::try_from(transfers.saturating_add(SLACK))
             .ok()
