@@ -4,6 +4,7 @@
 //! that durability can cost where what came together shares a sync.
 
 use super::lines::COMMAND_BYTES;
+use super::unsent::Unsent;
 use super::yardstick::{RawAppend, pin};
 use crate::protocol::RELEASE;
 use crate::protocol::event::{EventKind, TransferDone};
@@ -14,7 +15,7 @@ use crate::protocol::wire::Zero;
 use crate::telemetry::{Published, thread_time};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -128,8 +129,7 @@ struct Seat {
     stream: TcpStream,
     /// Bytes of a transfer whose end has not come.
     begun: usize,
-    output: Vec<u8>,
-    written: usize,
+    output: Unsent,
     listed: bool,
 }
 
@@ -178,7 +178,7 @@ impl Server {
             let Some(seat) = &mut seats[*at] else {
                 return false;
             };
-            match seat.write() {
+            match seat.output.write_to(&mut seat.stream) {
                 Ok(done) => seat.listed = !done,
                 Err(_) => {
                     seats[*at] = None;
@@ -207,8 +207,7 @@ impl Server {
             let seat = Seat {
                 stream,
                 begun: 0,
-                output: Vec::new(),
-                written: 0,
+                output: Unsent::default(),
                 listed: false,
             };
             match vacant {
@@ -241,10 +240,10 @@ impl Server {
             let bytes = seat.begun + read;
             seat.begun = bytes % COMMAND_BYTES;
             for _ in 0..bytes / COMMAND_BYTES {
-                seat.output.extend_from_slice(&self.answer);
+                seat.output.bytes.extend_from_slice(&self.answer);
                 taken += 1;
             }
-            if !seat.output.is_empty() && !seat.listed {
+            if !seat.output.bytes.is_empty() && !seat.listed {
                 seat.listed = true;
                 self.to_write.push(at);
             }
@@ -252,24 +251,6 @@ impl Server {
                 return taken;
             }
         }
-    }
-}
-
-impl Seat {
-    /// True when nothing waits any more.
-    fn write(&mut self) -> io::Result<bool> {
-        match self.stream.write(&self.output[self.written..]) {
-            Ok(written) => self.written += written,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-        if self.written < self.output.len() {
-            return Ok(false);
-        }
-        self.output.clear();
-        self.written = 0;
-        Ok(true)
     }
 }
 

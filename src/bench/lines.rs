@@ -7,6 +7,8 @@
 //! ```
 
 use super::histogram;
+use super::unsent::Unsent;
+use super::wire::BURST;
 use super::workload::{Transfers, Workload};
 use crate::protocol::event::Event;
 use crate::protocol::frame::{CommandSlot, EventSlot, HEADER_BYTES, Prefix};
@@ -23,8 +25,6 @@ use std::time::Duration;
 
 /// Bytes of a transfer on the wire.
 pub const COMMAND_BYTES: usize = HEADER_BYTES + size_of::<crate::protocol::command::Transfer>();
-/// Planned commands that are sent before replies are looked for again, as in [`super::wire`].
-const SENT_PER_TURN: usize = 1_024;
 /// How long the other side may be silent.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -138,8 +138,7 @@ struct Line {
     stream: TcpStream,
     session: u64,
     commands: u64,
-    output: Vec<u8>,
-    written: usize,
+    output: Unsent,
     /// The beginning of a frame whose end has not come.
     rest: Vec<u8>,
     in_flight: usize,
@@ -205,8 +204,7 @@ impl Lines {
                 stream,
                 session: self.next_session,
                 commands: 0,
-                output: Vec::new(),
-                written: 0,
+                output: Unsent::default(),
                 rest: Vec::new(),
                 in_flight: 0,
                 planned: VecDeque::new(),
@@ -267,7 +265,7 @@ impl Lines {
         let mut heard = Heard::now();
         while answered < count {
             let now = clock().0;
-            for _ in 0..SENT_PER_TURN {
+            for _ in 0..BURST {
                 if due == count || planned(due) > now {
                     break;
                 }
@@ -316,9 +314,11 @@ impl Lines {
         for _ in 0..count {
             self.workload.next(slot);
             line.commands += 1;
-            let header = line.output.len();
-            line.output.extend_from_slice(&slot.bytes[..COMMAND_BYTES]);
-            let numbers = &mut line.output[header + 8..header + 24];
+            let header = line.output.bytes.len();
+            line.output
+                .bytes
+                .extend_from_slice(&slot.bytes[..COMMAND_BYTES]);
+            let numbers = &mut line.output.bytes[header + 8..header + 24];
             numbers[..8].copy_from_slice(&line.session.to_le_bytes());
             numbers[8..].copy_from_slice(&line.commands.to_le_bytes());
         }
@@ -335,7 +335,7 @@ impl Lines {
         let mut failed = Ok(());
         self.to_write.retain(|at| {
             let line = &mut lines[*at];
-            match line.write() {
+            match line.output.write_to(&mut line.stream) {
                 Ok(done) => line.listed = !done,
                 Err(error) => failed = Err(error.into()),
             }
@@ -395,24 +395,6 @@ impl Lines {
                 return Ok(replies);
             }
         }
-    }
-}
-
-impl Line {
-    /// True when nothing waits any more.
-    fn write(&mut self) -> io::Result<bool> {
-        match self.stream.write(&self.output[self.written..]) {
-            Ok(written) => self.written += written,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-        if self.written < self.output.len() {
-            return Ok(false);
-        }
-        self.output.clear();
-        self.written = 0;
-        Ok(true)
     }
 }
 

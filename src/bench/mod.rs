@@ -19,6 +19,7 @@ pub mod replay;
 pub mod restart;
 pub mod settlement;
 pub mod single;
+pub mod unsent;
 pub mod venue;
 pub mod wire;
 pub mod workload;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Commands of an open loop that are late, and so sent in one go, before replies are looked at.
-const BURST: u64 = 1_024;
+pub(super) const BURST: u64 = 1_024;
 
 /// Why a run over the wire ended: its figures would be those of something else.
 #[derive(Debug)]

@@ -587,6 +587,12 @@ fn accounts_title(workload: Kind) -> &'static str {
     }
 }
 
+/// The name of a second picture: of `a.svg` and "latency" `a-latency.svg`.
+fn beside(path: &Path, what: &str) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{stem}-{what}.svg"))
+}
+
 /// The directory the benchmark writes to, gone when dropped or interrupted.
 struct Place {
     path: PathBuf,

@@ -2,7 +2,7 @@
 //! until the node does not keep up; as a table, JSON, pictures and an HDR log.
 
 use super::seats::Seats;
-use super::{Args, Ended, Report, open, place};
+use super::{Args, Ended, Report, beside, open, place};
 use crate::bench::latency::{
     LADDER, Step, climb, draw_distributions, draw_over_load, write_hdr_log,
 };
@@ -11,7 +11,6 @@ use crate::cli::CliError;
 use crate::cli::terminal::grouped;
 use crate::node::Node;
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(super) fn run(args: &Args) -> Result<(Report, Ended), CliError> {
@@ -71,7 +70,7 @@ pub(super) fn run(args: &Args) -> Result<(Report, Ended), CliError> {
         };
         let title = format!("One transfer over {over}, durability {}", args.durability);
         let drawn = draw_over_load(path, &title, &steps)
-            .and_then(|()| draw_distributions(&beside(path), &title, &steps));
+            .and_then(|()| draw_distributions(&beside(path, "percentiles"), &title, &steps));
         ended = ended.and(drawn.map_err(CliError::Failed));
     }
     let value = json!({
@@ -89,12 +88,6 @@ fn commands(rates: &[u64], seconds: f64) -> u64 {
         count + (count / 10).max(1)
     };
     rates.iter().map(step).sum()
-}
-
-/// The second picture's name: `a.svg` and `a-percentiles.svg`.
-fn beside(path: &Path) -> PathBuf {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!("{stem}-percentiles.svg"))
 }
 
 fn head() -> String {

@@ -2,7 +2,7 @@
 //! one under `disk`, each beside a raw echo of as many connections and bytes.
 
 use super::ledger::{Cores, on_core};
-use super::{Args, Ended, Place, Report, place, room, wire_config};
+use super::{Args, Ended, Place, Report, beside, place, room, wire_config};
 use crate::bench::chart::{Labels, Series, draw_load};
 use crate::bench::echo::Echo;
 use crate::bench::lines::{COMMAND_BYTES, Lines, LinesError, Paced, Peer};
@@ -17,7 +17,7 @@ use crate::node::Node;
 use crate::pipeline::threads::{CoreChoice, IdleMode};
 use crate::process::allow_open_files;
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Sessions of each point.
@@ -338,13 +338,7 @@ fn draw(path: &Path, rows: &[Row]) -> Result<(), CliError> {
         x: "sessions",
         y: "planned moment to reply",
     };
-    draw_load(&beside(path), &labels, &series).map_err(CliError::Failed)
-}
-
-/// The second picture's name: `a.svg` and `a-latency.svg`.
-fn beside(path: &Path) -> PathBuf {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!("{stem}-latency.svg"))
+    draw_load(&beside(path, "latency"), &labels, &series).map_err(CliError::Failed)
 }
 
 fn to_json((sessions, points): &Row, rates: &[u64; 4]) -> Value {

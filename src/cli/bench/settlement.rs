@@ -1,6 +1,6 @@
 //! `millrace bench settlement`: entry and algorithms while many payments wait.
 
-use super::{Args, CliError, Ended, Report, quantiles};
+use super::{Args, CliError, Ended, Report, beside, quantiles};
 use crate::bench::chart::{Labels, Series, draw_growth};
 use crate::bench::settlement::{Queues, Shape};
 use crate::bench::workload::Payments;
@@ -242,9 +242,8 @@ pub(super) fn run_curve(args: &Args) -> Result<(Report, Ended), CliError> {
             x: "payments queued",
             y: "ns per queued payment",
         };
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        let beside = path.with_file_name(format!("{stem}-runs.svg"));
-        ended = draw(path, &entry, &entry_series).and(draw(&beside, &runs, &run_series));
+        let runs_path = beside(path, "runs");
+        ended = draw(path, &entry, &entry_series).and(draw(&runs_path, &runs, &run_series));
     }
     Ok(((lines, Value::Array(points)), ended))
 }
