@@ -175,12 +175,29 @@ impl<'a> Walk<'a> {
     /// be lost although name and link of the next survived: who passed over that would append behind a
     /// gap.
     fn skip_to(&mut self, sequence: u64) -> Result<(), Problem> {
-        while sequence > 1 && self.index < self.last {
+        if sequence <= 1 {
+            return Ok(());
+        }
+        let Some((tail, link)) = self.last_linked()? else {
+            return Ok(());
+        };
+        // Watermarks never fall, so the last ones say most: that of the link first, then those of frames.
+        let (mut durable, mut place) = (link.watermark, tail.first_place(link.first_sequence));
+        while self.index < self.last {
             let next = self.open(self.index + 1)?;
             let LinkState::Good(link) = next.link() else {
                 return Ok(());
             };
-            if link.first_sequence > sequence || !self.was_committed(&next, &link)? {
+            if link.first_sequence > sequence {
+                return Ok(());
+            }
+            while durable < link.first_sequence
+                && let Look::Frame(header) = segment::look(tail.map(), tail.key, place)
+            {
+                durable = durable.max(header.watermark);
+                place = place.after(&header);
+            }
+            if durable < link.first_sequence {
                 return Ok(());
             }
             let passed = self.open(self.index)?;
@@ -198,21 +215,15 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Whether something in `segment`, or the link of the one behind it, says that its first record had been
-    /// durable, and so all that was written before it.
-    fn was_committed(&mut self, segment: &Segment, link: &Link) -> Result<bool, Problem> {
-        let mut place = segment.first_place(link.first_sequence);
-        while let Look::Frame(header) = segment::look(segment.map(), segment.key, place) {
-            if header.watermark >= link.first_sequence {
-                return Ok(true);
+    /// The last segment whose link is there.
+    fn last_linked(&mut self) -> Result<Option<(Segment, Link)>, Problem> {
+        for index in (self.index + 1..=self.last).rev() {
+            let segment = self.open(index)?;
+            if let LinkState::Good(link) = segment.link() {
+                return Ok(Some((segment, link)));
             }
-            place = place.after(&header);
         }
-        if segment.label.index == self.last {
-            return Ok(false);
-        }
-        let behind = self.open(segment.label.index + 1)?;
-        Ok(matches!(behind.link(), LinkState::Good(its) if its.watermark >= link.first_sequence))
+        Ok(None)
     }
 
     /// Checks the next segment and moves the end of the valid prefix over it.

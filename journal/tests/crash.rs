@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use common::{append, copy, payload, payloads, small};
 use millrace_journal::storage::{CrashPlan, FaultyStorage, Operation, Storage};
 use millrace_journal::{
-    AppendError, CommitError, Durability, Options, Recovered, Writer, slot_bytes, verify_in,
+    AppendError, Background, CommitError, Durability, Options, Recovered, Writer, slot_bytes,
+    verify_in,
 };
 use proptest::prelude::*;
 
@@ -536,6 +537,39 @@ fn a_snapshot_does_not_hide_a_lost_pad() {
         assert_prefix(&image, upto, upto);
     }
     assert!(lost > 20, "{lost} of the images had something to cut");
+}
+
+/// Under `Process` a frame says what was durable two segments ago. A start from a snapshot must still not read
+/// all that lies before it: here it would meet damage.
+#[test]
+fn under_process_too_a_snapshot_spares_what_lies_before_it() {
+    let storage = FaultyStorage::new();
+    let options = Options {
+        durability: Durability::Process,
+        background: Background::ByHand,
+        ..small()
+    };
+    let open = |check_from| {
+        let options = Options {
+            check_from,
+            ..options.clone()
+        };
+        Writer::open_in(Arc::new(storage.clone()), options)
+    };
+    let (mut writer, _) = open(1).unwrap();
+    for number in 1..=400 {
+        writer.append(&payload(number)).unwrap();
+        writer.commit().unwrap();
+        while writer.work_in_background() {}
+    }
+    drop(writer);
+    let mut first = storage.read_file(&name(1));
+    first[6_000] ^= 1;
+    storage.write_file(&name(1), &first);
+    assert!(open(1).is_err());
+    let (_, recovered) = open(401).unwrap();
+    assert!(recovered.segments > 8);
+    assert_eq!((recovered.last_sequence, recovered.cut), (400, None));
 }
 
 #[test]
