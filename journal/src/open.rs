@@ -157,7 +157,11 @@ fn begin_journal(storage: &dyn Storage, options: &Options) -> Result<(Survey, Se
     let make = || {
         let mut journal_id = [0; 16];
         storage.draw_id(&mut journal_id)?;
-        let spare = preparer::make_spare(storage, &spare_spec(options, journal_id), 1)?;
+        // Nobody is there yet who could be disturbed, and somebody waits.
+        storage.hurry(true);
+        let spare = preparer::make_spare(storage, &spare_spec(options, journal_id), 1);
+        storage.hurry(false);
+        let spare = spare?;
         write_link(
             spare.file.mapping(),
             &Link::sealed(spare.label.crc, 1, 0, [0; 32]),
