@@ -463,23 +463,29 @@ fn what_a_failed_sync_left_in_the_page_cache_is_written_anew() {
     }
 }
 
+/// A journal whose writer ended right after so many rolls, all committed but what the last roll wrote; and its
+/// last record.
+fn killed_after(rolls: u64) -> (FaultyStorage, u64) {
+    let storage = FaultyStorage::new();
+    let (mut writer, _) = open(&storage);
+    let mut last = 0;
+    for _ in 0..rolls {
+        let before = writer.segment_path().to_owned();
+        while writer.segment_path() == before {
+            writer.commit().unwrap();
+            last += 1;
+            writer.append(&payload(last)).unwrap();
+        }
+    }
+    (storage, last)
+}
+
 /// All records of the full segment were committed, its closing pad was not: a simulation killed a node between
 /// a roll and its commit, and cut the power from the next life. The pad was lost, and the journal refused.
 #[test]
 fn the_pad_that_closes_a_segment_is_on_the_disk_before_anyone_relies_on_it() {
     for rolls in 1..=6 {
-        let storage = FaultyStorage::new();
-        let (mut writer, _) = open(&storage);
-        let mut last = 0;
-        for _ in 0..rolls {
-            let before = writer.segment_path().to_owned();
-            while writer.segment_path() == before {
-                writer.commit().unwrap();
-                last += 1;
-                writer.append(&payload(last)).unwrap();
-            }
-        }
-        drop(writer);
+        let (storage, mut last) = killed_after(rolls);
         let (mut writer, recovered) = open(&storage);
         assert_eq!(recovered.last_sequence, last);
         for _ in 0..3 {
@@ -504,18 +510,7 @@ fn the_pad_that_closes_a_segment_is_on_the_disk_before_anyone_relies_on_it() {
 fn a_snapshot_does_not_hide_a_lost_pad() {
     let mut lost = 0;
     for seed in 0..300 {
-        let storage = FaultyStorage::new();
-        let (mut writer, _) = open(&storage);
-        let mut last = 0;
-        for _ in 0..1 + seed % 6 {
-            let before = writer.segment_path().to_owned();
-            while writer.segment_path() == before {
-                writer.commit().unwrap();
-                last += 1;
-                writer.append(&payload(last)).unwrap();
-            }
-        }
-        drop(writer);
+        let (storage, last) = killed_after(1 + seed % 6);
         let image = storage.crash(CrashPlan {
             seed,
             grain: 512,
