@@ -12,6 +12,17 @@ pub struct Series<'a> {
     pub points: &'a [(f64, f64)],
 }
 
+/// Lines by their names and points.
+pub fn series<N: AsRef<str>>(lines: &[(N, Vec<(f64, f64)>)]) -> Vec<Series<'_>> {
+    lines
+        .iter()
+        .map(|(name, points)| Series {
+            name: name.as_ref(),
+            points,
+        })
+        .collect()
+}
+
 /// What a chart says besides its lines.
 pub struct Labels<'a> {
     /// Above it.

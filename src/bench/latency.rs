@@ -1,7 +1,7 @@
 //! Latency against load: the same node under one offered rate after the other, open loop, until it
 //! does no longer keep up.
 
-use super::chart::{Labels, Series, draw_load, draw_percentiles, nines};
+use super::chart::{Labels, draw_load, draw_percentiles, nines, series};
 use super::has_tail;
 use super::wire::{Journey, Wire, WireError};
 use crate::telemetry::Progress;
@@ -159,16 +159,12 @@ pub fn draw_over_load(path: &Path, title: &str, steps: &[Step]) -> Result<(), St
         ("p99", points(0.99)),
         ("p99.9", points(0.999)),
     ];
-    let series: Vec<Series<'_>> = lines
-        .iter()
-        .map(|(name, points)| Series { name, points })
-        .collect();
     let labels = Labels {
         title,
         x: "commands a second offered",
         y: "planned moment to reply",
     };
-    draw_load(path, &labels, &series)
+    draw_load(path, &labels, &series(&lines))
 }
 
 /// Draws each rate's latencies over their percentiles, as far as ten values lie beyond one.
@@ -189,16 +185,12 @@ pub fn draw_distributions(path: &Path, title: &str, steps: &[Step]) -> Result<()
             (name, distribution(&step.journey.total))
         })
         .collect();
-    let series: Vec<Series<'_>> = lines
-        .iter()
-        .map(|(name, points)| Series { name, points })
-        .collect();
     let labels = Labels {
         title,
         x: "percentile",
         y: "planned moment to reply",
     };
-    draw_percentiles(path, &labels, &series)
+    draw_percentiles(path, &labels, &series(&lines))
 }
 
 /// A histogram as points over [`nines`], ten to a decade, while ten values lie beyond.

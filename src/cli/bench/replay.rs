@@ -1,7 +1,7 @@
 //! `millrace bench replay`: how fast a journal becomes state again.
 
 use super::{Args, CliError, Ended, Kind, Report, place, workload};
-use crate::bench::chart::{Labels, Series, draw_growth};
+use crate::bench::chart::{Labels, draw_growth, series};
 use crate::bench::replay::{self, Made, Rows};
 use crate::engine::{Engine, Limits, Take};
 use crate::replay::Followed;
@@ -166,11 +166,7 @@ pub(super) fn run_curve(args: &Args) -> Result<(Report, Ended), CliError> {
             x: "commands in the journal",
             y: "ns per command",
         };
-        let series: Vec<Series<'_>> = all
-            .iter()
-            .map(|(name, points)| Series { name, points })
-            .collect();
-        ended = draw_growth(path, &labels, &series).map_err(CliError::Failed);
+        ended = draw_growth(path, &labels, &series(&all)).map_err(CliError::Failed);
     }
     let value: Vec<Value> = all
         .iter()

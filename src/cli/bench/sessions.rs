@@ -3,7 +3,7 @@
 
 use super::ledger::{Cores, on_core};
 use super::{Args, Ended, Place, Report, beside, place, room, wire_config};
-use crate::bench::chart::{Labels, Series, draw_load};
+use crate::bench::chart::{Labels, draw_load, series};
 use crate::bench::echo::Echo;
 use crate::bench::lines::{COMMAND_BYTES, Lines, LinesError, Paced, Peer};
 use crate::bench::wire::Wire;
@@ -319,26 +319,18 @@ fn draw(path: &Path, rows: &[Row]) -> Result<(), CliError> {
             (format!("{}, {name}", NAMES[at]), points)
         })
         .collect();
-    let series: Vec<Series<'_>> = costs
-        .iter()
-        .map(|(name, points)| Series { name, points })
-        .collect();
     let labels = Labels {
         title: "What a transfer costs as sessions grow, 1,024 in flight",
         x: "sessions",
         y: "time per transfer",
     };
-    draw_load(path, &labels, &series).map_err(CliError::Failed)?;
-    let series: Vec<Series<'_>> = latencies
-        .iter()
-        .map(|(name, points)| Series { name, points })
-        .collect();
+    draw_load(path, &labels, &series(&costs)).map_err(CliError::Failed)?;
     let labels = Labels {
         title: "One transfer in flight a session, at a rate",
         x: "sessions",
         y: "planned moment to reply",
     };
-    draw_load(&beside(path, "latency"), &labels, &series).map_err(CliError::Failed)
+    draw_load(&beside(path, "latency"), &labels, &series(&latencies)).map_err(CliError::Failed)
 }
 
 fn to_json((sessions, points): &Row, rates: &[u64; 4]) -> Value {

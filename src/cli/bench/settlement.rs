@@ -1,7 +1,7 @@
 //! `millrace bench settlement`: entry and algorithms while many payments wait.
 
 use super::{Args, CliError, Ended, Report, beside, quantiles};
-use crate::bench::chart::{Labels, Series, draw_growth};
+use crate::bench::chart::{Labels, draw_growth, series};
 use crate::bench::settlement::{Queues, Shape};
 use crate::bench::workload::Payments;
 use crate::bench::{engine, human, percentiles};
@@ -251,11 +251,7 @@ pub(super) fn run_curve(args: &Args) -> Result<(Report, Ended), CliError> {
 fn draw(
     path: &Path,
     labels: &Labels<'_>,
-    series: &[(String, Vec<(f64, f64)>)],
+    lines: &[(String, Vec<(f64, f64)>)],
 ) -> Result<(), CliError> {
-    let series: Vec<Series<'_>> = series
-        .iter()
-        .map(|(name, points)| Series { name, points })
-        .collect();
-    draw_growth(path, labels, &series).map_err(CliError::Failed)
+    draw_growth(path, labels, &series(lines)).map_err(CliError::Failed)
 }
