@@ -16,9 +16,7 @@ use crate::pipeline::threads::{
 };
 use crate::pipeline::{Executor, Ingress, Journaler, Pipeline, Responder, Signals};
 use crate::replay::recovery::{self, Listener, RecoverError, Recovery};
-use crate::telemetry::{
-    BatchLog, BatchReader, GatewayCounters, Progress, StageClock, clock, thread_time,
-};
+use crate::telemetry::{GatewayCounters, Progress, StageClock, clock, thread_time};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -145,11 +143,9 @@ impl Node {
         let ended = parts.engine.sessions_with_orders_to_cancel();
         let pipeline = Pipeline::assemble(parts, &config.ring_sizes(), &signals);
         let counters = Arc::new(GatewayCounters::default());
-        let stages = config.stage_times.then(|| {
-            let log = Arc::new(BatchLog::new(config.batches_under_way()));
-            let log = pipeline.progress.batches.get_or_init(|| log);
-            StageClock::new(BatchReader::new(log.clone()), clock().0)
-        });
+        let stages = config
+            .stage_times
+            .then(|| StageClock::of(&pipeline.progress, config.batches_under_way()));
         let mut gateway = Gateway::new(
             socket,
             &config.gateway,

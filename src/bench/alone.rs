@@ -18,7 +18,7 @@ use crate::pipeline::threads::{Layout, Signal, pin};
 use crate::pipeline::{Executor, Ingress, Journaler, Pipeline, Responder, Signals};
 use crate::protocol::frame::{CommandSlot, SLOT_BYTES};
 use crate::replay::recovery;
-use crate::telemetry::{BatchLog, BatchReader, GatewayCounters, StageClock, clock};
+use crate::telemetry::{GatewayCounters, StageClock};
 use disruptor::{BusySpin, EventPoller, Producer, SingleProducerBarrier, build_single_producer};
 use hdrhistogram::Histogram;
 use std::net::{SocketAddr, TcpListener};
@@ -196,13 +196,9 @@ impl Stages {
         parts.engine.take_memory(Take::Now);
         let pipeline = Pipeline::assemble(parts, &config.ring_sizes(), &Signals::default());
         // As a node that measures its stages, which is the default.
-        let stages = config.stage_times.then(|| {
-            let log = pipeline
-                .progress
-                .batches
-                .get_or_init(|| Arc::new(BatchLog::new(config.batches_under_way())));
-            StageClock::new(BatchReader::new(log.clone()), clock().0)
-        });
+        let stages = config
+            .stage_times
+            .then(|| StageClock::of(&pipeline.progress, config.batches_under_way()));
         let counters = Arc::new(GatewayCounters::default());
         let signal = Signal::default();
         let gateway = Gateway::new(listener, &config.gateway, &signal, counters, stages);

@@ -7,9 +7,8 @@ use super::workload::Workload;
 use crate::config::Config;
 use crate::pipeline::Inline;
 use crate::protocol::frame::{CommandFrame, CommandSlot, EventSlot};
-use crate::telemetry::{BatchLog, BatchReader, StageClock, clock};
+use crate::telemetry::{StageClock, clock};
 use hdrhistogram::Histogram;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Commands pushed before the pipeline works: one busy duty cycle.
@@ -27,11 +26,7 @@ pub fn prepare(config: &Config, workload: &mut dyn Workload) -> Result<Inline, S
 
 /// Has stages measured from now on, as a node does: the journaler logs its batches.
 pub fn measure_stages(pipeline: &mut Inline) -> StageClock {
-    let progress = pipeline.ingress().progress();
-    let log = progress
-        .batches
-        .get_or_init(|| Arc::new(BatchLog::new(65_536)));
-    StageClock::new(BatchReader::new(log.clone()), clock().0)
+    StageClock::of(pipeline.ingress().progress(), 65_536)
 }
 
 /// Plays `commands` commands as fast as they go; returns the measured time and the events. Where `stages`

@@ -7,10 +7,11 @@
 //! and are recorded as one; none is left out. Runs are recorded many at a time, stage by stage, so that the
 //! histograms are not fetched into the caches anew for each.
 
-use super::{BatchReader, BatchTimes};
+use super::{BatchLog, BatchReader, BatchTimes, Progress, clock};
 use crate::protocol::session::{Span, Stage, StageTimes};
 use crate::protocol::wire::Zero;
 use hdrhistogram::Histogram;
+use std::sync::Arc;
 
 /// Runs that are kept before they are recorded, and room for those of one more duty cycle, which has not
 /// more than it sends events.
@@ -83,8 +84,16 @@ impl Histograms {
 }
 
 impl StageClock {
+    /// Has the journaler of `progress` log its batches, of which so many can be under way, and begins now.
+    pub fn of(progress: &Progress, batches_under_way: usize) -> StageClock {
+        let log = progress
+            .batches
+            .get_or_init(|| Arc::new(BatchLog::new(batches_under_way)));
+        StageClock::new(BatchReader::new(log.clone()), clock().0)
+    }
+
     /// Histograms without a command, at the time `now`.
-    pub fn new(batches: BatchReader, now: u64) -> StageClock {
+    fn new(batches: BatchReader, now: u64) -> StageClock {
         StageClock {
             door: 0,
             executed: 0,
