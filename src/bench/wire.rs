@@ -5,7 +5,7 @@ use super::histogram;
 use super::workload::{Transfers, Workload};
 use crate::client::{Client, ClientError, Options};
 use crate::protocol::event::Event;
-use crate::protocol::frame::{CommandFrame, CommandSlot, EventSlot};
+use crate::protocol::frame::{CommandFrame, CommandSlot, EventHeader, EventSlot};
 use crate::protocol::reason::Reason;
 use crate::telemetry::{BatchLog, BatchReader, Progress, clock};
 use hdrhistogram::Histogram;
@@ -193,7 +193,6 @@ impl Wire {
 
     /// Sends `count` transfers at `rate` per second; latency runs from each planned moment.
     pub fn open_loop(&mut self, count: u64, rate: u64) -> Result<Stages, WireError> {
-        let frames: Vec<CommandFrame> = (0..count).map(|_| self.next()).collect();
         let mut stages = Stages {
             request: histogram(),
             processing: histogram(),
@@ -203,10 +202,25 @@ impl Wire {
             elapsed: Duration::ZERO,
             in_flight_peak: 0,
         };
-        let first = self.client.replies_seen() + 1;
+        let offered = self.offer(count, rate, |planned, header, received| {
+            stages.record(planned, header.at, header.executed_at, received);
+        })?;
+        (stages.elapsed, stages.in_flight_peak) = (offered.elapsed, offered.in_flight_peak);
+        Ok(stages)
+    }
+
+    /// Sends `count` transfers at `rate` per second; `on_answer` hears of each, in order, when it was
+    /// planned, how it was answered and when.
+    fn offer(
+        &mut self,
+        count: u64,
+        rate: u64,
+        mut on_answer: impl FnMut(u64, &EventHeader, u64),
+    ) -> Result<Offered, WireError> {
+        let frames: Vec<CommandFrame> = (0..count).map(|_| self.next()).collect();
         let start = clock().0 + 1_000_000;
         let planned = |at: u64| start + (u128::from(at) * 1_000_000_000 / u128::from(rate)) as u64;
-        let (mut sent, mut answered) = (0, 0);
+        let (mut sent, mut answered, mut in_flight_peak) = (0, 0, 0);
         while answered < count {
             let now = clock().0;
             let turn = count.min(sent + BURST);
@@ -214,23 +228,27 @@ impl Wire {
                 self.client.submit(&frames[sent as usize])?;
                 sent += 1;
             }
-            stages.in_flight_peak = stages.in_flight_peak.max(self.client.in_flight());
+            in_flight_peak = in_flight_peak.max(self.client.in_flight());
             while let Some(event) = self.client.poll()? {
                 if self.answered(&event)? {
+                    on_answer(planned(answered), &event.header, clock().0);
                     answered += 1;
-                    let header = &event.header;
-                    stages.record(
-                        planned(header.client_sequence - first),
-                        header.at,
-                        header.executed_at,
-                        clock().0,
-                    );
                 }
             }
         }
-        stages.elapsed = Duration::from_nanos(clock().0 - start);
-        Ok(stages)
+        Ok(Offered {
+            elapsed: Duration::from_nanos(clock().0 - start),
+            in_flight_peak,
+        })
     }
+}
+
+/// What an open loop was like.
+struct Offered {
+    /// From the first planned moment to the last reply.
+    elapsed: Duration,
+    /// The most commands in flight.
+    in_flight_peak: usize,
 }
 
 fn options() -> Options {
@@ -268,47 +286,32 @@ impl Wire {
             .batches
             .get_or_init(|| Arc::new(BatchLog::new(count as usize)));
         let mut batches = BatchReader::new(log.clone());
-        let frames: Vec<CommandFrame> = (0..count).map(|_| self.next()).collect();
-        let mut seen = Vec::with_capacity(frames.len());
-        let start = clock().0 + 1_000_000;
-        let planned = |at: u64| start + (u128::from(at) * 1_000_000_000 / u128::from(rate)) as u64;
-        let (mut sent, mut in_flight_peak) = (0, 0);
-        while (seen.len() as u64) < count {
-            let now = clock().0;
-            let turn = count.min(sent + BURST);
-            while sent < turn && planned(sent) <= now {
-                self.client.submit(&frames[sent as usize])?;
-                sent += 1;
-            }
-            in_flight_peak = in_flight_peak.max(self.client.in_flight());
-            while let Some(event) = self.client.poll()? {
-                if self.answered(&event)? {
-                    let received = clock().0;
-                    seen.push((
-                        event.header,
-                        batches.batch_of(event.header.sequence),
-                        received,
-                    ));
-                }
-            }
-        }
+        let mut seen = Vec::with_capacity(count as usize);
+        let offered = self.offer(count, rate, |planned, header, received| {
+            seen.push((
+                planned,
+                *header,
+                batches.batch_of(header.sequence),
+                received,
+            ));
+        })?;
         let mut journey = Journey {
             stages: STAGES.map(|name| (name, histogram())),
             total: histogram(),
-            per_second: count as f64 * 1e9 / (clock().0 - start) as f64,
-            in_flight_peak,
+            per_second: count as f64 / offered.elapsed.as_secs_f64(),
+            in_flight_peak: offered.in_flight_peak,
         };
-        for (at, (header, batch, received)) in seen.iter().enumerate() {
+        for (planned, header, batch, received) in seen {
             // The very first batch may have begun before the log was there.
             let Some(batch) = batch else { continue };
             journey.record(&[
-                planned(at as u64),
+                planned,
                 header.at,
                 batch.taken_at,
                 batch.appended_at,
                 batch.durable_at,
                 header.executed_at,
-                *received,
+                received,
             ]);
         }
         Ok(journey)
